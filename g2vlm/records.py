@@ -1,0 +1,90 @@
+"""What is passed between the parts of g2vlm: pictures with their truth, what the heads read, what a user gets."""
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+import numpy as np
+from jaxtyping import Bool, Float, UInt8
+from torch import Tensor
+
+Scale = Literal["scale_free", "metric"]
+"""`scale_free`: true up to one positive factor common to all points and poses. `metric`: metres."""
+
+
+@dataclass(frozen=True)
+class Views:
+    """Pictures of one static scene (or a batch of scenes), with whatever truth is known about them.
+
+    images: RGB in [0, 1].
+    intrinsics: 3x3, in pixels of `images`, pixel centres at +0.5.
+    poses: camera-to-world, OpenCV axes (x right, y down, z forward).
+    depth: z-depth in scene units; meaningless where `mask` is False.
+    mask: True where depth is known.
+    normals: unit, in the camera's frame, pointing towards the camera.
+    """
+
+    images: Float[Tensor, "*batch views 3 height width"]
+    intrinsics: Float[Tensor, "*batch views 3 3"] | None = None
+    poses: Float[Tensor, "*batch views 4 4"] | None = None
+    depth: Float[Tensor, "*batch views height width"] | None = None
+    mask: Bool[Tensor, "*batch views height width"] | None = None
+    normals: Float[Tensor, "*batch views height width 3"] | None = None
+
+
+@dataclass(frozen=True)
+class Geometry:
+    """What the heads read from the geometric tokens; scale-free, world frame arbitrary but common to all views.
+
+    Maps are one tensor per view, because views of one scene may differ in size.
+
+    local_points: in each view's own camera frame.
+    poses: camera-to-world; `points = R @ local_points + t`.
+    global_points: in the camera frame of view 0 (training only; None when the head is absent or switched off).
+    confidence: logits; sigmoid gives the probability that a point is right. None when the head is absent.
+    normals: unit, camera frame. None when the head is absent.
+    """
+
+    local_points: tuple[Float[Tensor, "height width 3"], ...]
+    poses: Float[Tensor, "views 4 4"]
+    global_points: tuple[Float[Tensor, "height width 3"], ...] | None = None
+    confidence: tuple[Float[Tensor, "height width"], ...] | None = None
+    normals: tuple[Float[Tensor, "height width 3"], ...] | None = None
+
+
+@dataclass(frozen=True)
+class Provenance:
+    """Where a result comes from, so that it can be repeated."""
+
+    model: str
+    checkpoint_sha256: str
+    versions: dict[str, str] = field(default_factory=dict)
+    settings: dict[str, str | int | float | None] = field(default_factory=dict)
+    seconds: dict[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Reconstruction:
+    """Depth, points and cameras of a few photos; the world frame is the camera frame of view 0.
+
+    Every map has the working resolution of its view (height, width), which `images` shows; `intrinsics` are in pixels
+    of the original photo, whose size is `original_sizes` (height, width).
+
+    depth: z-depth. points: world frame. normals: unit, camera frame, towards the camera.
+    confidence: in [0, 1]. mask: False at depth edges and where nothing finite was predicted.
+    intrinsics_error: relative residual of the focal length fitted to each view's point map.
+    scale: `scale_free` until a metric scale is applied, which moves points and poses alike.
+    """
+
+    names: tuple[str, ...]
+    images: tuple[UInt8[np.ndarray, "height width 3"], ...]
+    depth: tuple[Float[np.ndarray, "height width"], ...]
+    points: tuple[Float[np.ndarray, "height width 3"], ...]
+    normals: tuple[Float[np.ndarray, "height width 3"], ...]
+    confidence: tuple[Float[np.ndarray, "height width"], ...]
+    mask: tuple[Bool[np.ndarray, "height width"], ...]
+    poses: Float[np.ndarray, "views 4 4"]
+    intrinsics: Float[np.ndarray, "views 3 3"]
+    intrinsics_error: Float[np.ndarray, " views"]
+    original_sizes: tuple[tuple[int, int], ...]
+    scale: Scale
+    provenance: Provenance
