@@ -1,0 +1,111 @@
+"""The small transformer every head begins with: attention inside each view, 2-D RoPE, optional look at view 0.
+
+Axes: v views, t patch tokens, n heads, h head width.
+"""
+
+import torch.nn.functional as F
+from einops import rearrange
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from g2vlm.attention import full_attention
+from g2vlm.config import HeadsConfig
+from g2vlm.layout import Grid
+from g2vlm.rope import grid_angles, rotate_planar
+
+EPS = 1e-6
+
+
+class SelfAttention(nn.Module):
+    def __init__(self, width: int, num_heads: int):
+        super().__init__()
+        self.num_heads = num_heads
+        self.qkv = nn.Linear(width, 3 * width)
+        self.proj = nn.Linear(width, width)
+
+    def forward(self, x: Float[Tensor, "views tokens width"], angles: Tensor) -> Tensor:
+        q, k, v = rearrange(self.qkv(x), "v t (three n h) -> three v t n h", three=3, n=self.num_heads)
+        return self.proj(_attention(rotate_planar(q, angles), rotate_planar(k, angles), v))
+
+
+class CrossAttention(nn.Module):
+    def __init__(self, width: int, num_heads: int):
+        super().__init__()
+        self.num_heads = num_heads
+        self.q = nn.Linear(width, width)
+        self.k = nn.Linear(width, width)
+        self.v = nn.Linear(width, width)
+        self.proj = nn.Linear(width, width)
+
+    def forward(self, x: Float[Tensor, "views tokens width"], context: Tensor, angles: Tensor, places: Tensor) -> Tensor:
+        q, k, v = (
+            rearrange(f(y), "v t (n h) -> v t n h", n=self.num_heads)
+            for f, y in ((self.q, x), (self.k, context), (self.v, context))
+        )
+        return self.proj(_attention(rotate_planar(q, angles), rotate_planar(k, places), v))
+
+
+def _attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    q, k, v = (rearrange(x, "v t n h -> v n t h") for x in (q, k, v))
+    return rearrange(full_attention(q, k, v), "v n t h -> v t (n h)")
+
+
+class Mlp(nn.Module):
+    def __init__(self, width: int, hidden: int):
+        super().__init__()
+        self.fc1 = nn.Linear(width, hidden)
+        self.fc2 = nn.Linear(hidden, width)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.fc2(F.gelu(self.fc1(x)))
+
+
+class Block(nn.Module):
+    """Self-attention, then (with a context) cross-attention to it, then an MLP; all pre-norm and residual."""
+
+    def __init__(self, width: int, config: HeadsConfig, *, has_context: bool):
+        super().__init__()
+        self.norm_attn = nn.LayerNorm(width, eps=EPS)
+        self.attn = SelfAttention(width, config.num_heads)
+        if has_context:
+            self.norm_cross = nn.LayerNorm(width, eps=EPS)
+            self.norm_context = nn.LayerNorm(width, eps=EPS)
+            self.cross = CrossAttention(width, config.num_heads)
+        self.norm_mlp = nn.LayerNorm(width, eps=EPS)
+        self.mlp = Mlp(width, config.mlp_ratio * width)
+
+    def forward(self, x: Tensor, angles: Tensor, context: tuple[Tensor, Tensor] | None) -> Tensor:
+        x = x + self.attn(self.norm_attn(x), angles)
+        if context is not None:
+            tokens, places = context
+            x = x + self.cross(self.norm_cross(x), self.norm_context(tokens), angles, places)
+        return x + self.mlp(self.norm_mlp(x))
+
+
+class HeadDecoder(nn.Module):
+    """`depth` blocks at the width of the language model, then one linear map to `out_width`.
+
+    has_context: every block also attends to the tokens of another view, the same for all blocks.
+    """
+
+    def __init__(self, width: int, out_width: int, config: HeadsConfig, *, has_context: bool = False):
+        super().__init__()
+        self.head_width, self.rope_base = width // config.num_heads, config.rope_base
+        self.blocks = nn.ModuleList(Block(width, config, has_context=has_context) for _ in range(config.depth))
+        self.linear_out = nn.Linear(width, out_width)
+
+    def forward(
+        self,
+        tokens: Float[Tensor, "views tokens width"],
+        grid: Grid,
+        context: tuple[Float[Tensor, "views others width"], Grid] | None = None,
+    ) -> Float[Tensor, "views tokens out_width"]:
+        """tokens: hidden states of one view per row, patches in row-major order. context: view 0 and its grid."""
+        angles = grid_angles(*grid, self.head_width, self.rope_base, tokens.device)
+        if context is not None:
+            other, other_grid = context
+            places = grid_angles(*other_grid, self.head_width, self.rope_base, tokens.device)
+            context = (other, places)
+        for block in self.blocks:
+            tokens = block(tokens, angles, context)
+        return self.linear_out(tokens)
