@@ -1,0 +1,51 @@
+"""Files appear whole or not at all: a set is written beside its place under a hidden name, then renamed."""
+
+import shutil
+import tempfile
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+
+def require_free(folder: Path, *, overwrite: bool) -> None:
+    """Refuse to mix a new result with what is already in a folder."""
+    if folder.exists() and not folder.is_dir():
+        raise ValueError(f"{folder} is a file; name a folder to write to")
+    if folder.is_dir() and any(folder.iterdir()) and not overwrite:
+        raise ValueError(f"{folder} exists and is not empty; choose another folder or give --overwrite")
+
+
+def publish(folder: Path, files: Iterable[tuple[str, bytes]]) -> list[Path]:
+    """Write all files (path below the folder, content) or none; files of the same name are replaced.
+
+    Any failure, a full disk or an interruption among them, leaves the folder as it was.
+    """
+    is_new = not folder.exists()
+    with _naming(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        staging = Path(tempfile.mkdtemp(prefix=".partial-", dir=folder))
+    names = []
+    try:
+        for name, content in files:
+            with _naming(folder / name):
+                (staging / name).parent.mkdir(parents=True, exist_ok=True)
+                (staging / name).write_bytes(content)
+            names.append(name)
+        for name in names:
+            with _naming(folder / name):
+                (folder / name).parent.mkdir(parents=True, exist_ok=True)
+                (staging / name).replace(folder / name)
+    finally:
+        shutil.rmtree(staging)
+        if is_new and not any(folder.iterdir()):
+            folder.rmdir()
+    return [folder / name for name in names]
+
+
+@contextmanager
+def _naming(path: Path) -> Iterator[None]:
+    """Let a failure name the file that the user knows: a failed write names none, and a hidden name says nothing."""
+    try:
+        yield
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, str(path)) from error

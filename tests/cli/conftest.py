@@ -1,0 +1,97 @@
+"""The command line in this process, with a predictor that needs no model."""
+
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import ModuleType
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from g2vlm.cli import main
+from g2vlm.pictures import Photo, to_views
+from g2vlm.records import Provenance, Reconstruction
+
+
+@dataclass(frozen=True)
+class Outcome:
+    code: int
+    out: str
+    err: str
+
+
+@pytest.fixture
+def run(monkeypatch, capsys) -> Callable[..., Outcome]:
+    """Call the command line; what it does not turn into an exit code comes through as an exception."""
+
+    def run(*arguments: object) -> Outcome:
+        monkeypatch.setattr(sys, "argv", ["g2vlm", *map(str, arguments)])
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as leaving:
+            main()
+        captured = capsys.readouterr()
+        return Outcome(int(leaving.value.code or 0), captured.out, captured.err)
+
+    return run
+
+
+@dataclass
+class FakeHub:
+    """Remembers how it was called; sees a flat wall in every photo."""
+
+    loaded: list[tuple] = field(default_factory=list)
+    asked: list[dict] = field(default_factory=list)
+    converted: list[tuple] = field(default_factory=list)
+
+    def load(self, model: str | None, *, device: str, dtype: str) -> "FakeHub":
+        self.loaded.append((model, device, dtype))
+        return self
+
+    def convert(self, source: str, out: Path, *, to: str, overwrite: bool) -> None:
+        self.converted.append((source, out, to, overwrite))
+
+    def reconstruct(self, photos: Sequence[Photo], *, resolution: int | None = None, seed: int = 0) -> Reconstruction:
+        self.asked.append({"resolution": resolution, "seed": seed})
+        images = [
+            (v * 255).byte().permute(1, 2, 0).numpy()
+            for v in to_views(photos, 56 if resolution is None else resolution, 14)
+        ]
+        depth = [np.full(image.shape[:2], 2, np.float32) for image in images]
+        points = [np.stack([d, d, d], -1) for d in depth]
+        return Reconstruction(
+            names=tuple(photo.name for photo in photos),
+            images=tuple(images),
+            depth=tuple(depth),
+            points=tuple(points),
+            normals=tuple(np.zeros_like(p) + np.array([0, 0, -1], np.float32) for p in points),
+            confidence=tuple(d / 4 for d in depth),
+            mask=tuple(d > 0 for d in depth),
+            poses=np.tile(np.eye(4, dtype=np.float32), (len(photos), 1, 1)),
+            intrinsics=np.tile(np.eye(3, dtype=np.float32), (len(photos), 1, 1)),
+            intrinsics_error=np.zeros(len(photos), np.float32),
+            original_sizes=tuple(photo.size for photo in photos),
+            scale="scale_free",
+            provenance=Provenance("fake", "0" * 64),
+        )
+
+
+@pytest.fixture
+def hub(monkeypatch) -> FakeHub:
+    fake, module = FakeHub(), ModuleType("g2vlm.hub")
+    monkeypatch.setattr(module, "load", fake.load, raising=False)
+    monkeypatch.setattr(module, "convert", fake.convert, raising=False)
+    monkeypatch.setitem(sys.modules, "g2vlm.hub", module)
+    return fake
+
+
+@pytest.fixture
+def photos(tmp_path) -> Path:
+    """A folder of three photos of different kinds and sizes."""
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    random = np.random.default_rng(0)
+    for name, size in [("1.png", (60, 80)), ("2.jpg", (80, 60)), ("10.webp", (90, 90))]:
+        Image.fromarray(random.integers(0, 256, (*size, 3), dtype=np.uint8)).save(folder / name)
+    return folder
