@@ -1,0 +1,1 @@
+"""Errors of depth maps and camera poses: arrays in, numbers out; averaging over pictures and scenes is the report's."""

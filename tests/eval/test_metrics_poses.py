@@ -1,0 +1,151 @@
+import numpy as np
+import pytest
+import roma
+import torch
+
+from g2vlm.eval.metrics.poses import PairErrors, pair_errors, pose_auc, rotation_accuracy, translation_accuracy
+
+
+def turn(axis, degrees):
+    return roma.rotvec_to_rotmat(torch.deg2rad(torch.tensor(degrees).double()) * torch.eye(3).double()[axis]).numpy()
+
+
+def pose(rotation=None, translation=(0.0, 0.0, 0.0)):
+    matrix = np.eye(4)
+    matrix[:3, :3] = np.eye(3) if rotation is None else rotation
+    matrix[:3, 3] = translation
+    return matrix
+
+
+def random_poses(n=6, seed=0):
+    generator = torch.Generator().manual_seed(seed)
+    vectors, translations = torch.randn(2, n, 3, generator=generator, dtype=torch.float64)
+    rotations = roma.rotvec_to_rotmat(vectors).numpy()
+    return np.stack([pose(*parts) for parts in zip(rotations, translations.numpy(), strict=True)])
+
+
+def angle_of(matrix):
+    return np.degrees(np.arccos(np.clip((np.trace(matrix) - 1) / 2, -1, 1)))
+
+
+def pair_errors_one_by_one(prediction, truth, frame):
+    """The naive twin: general inverses, arccosines, a loop over pairs."""
+    rotation, translation = [], []
+    for i in range(len(truth)):
+        for j in range(i + 1, len(truth)):
+            a, b = (i, j) if frame == "first" else (j, i)
+            p, t = (np.linalg.inv(poses[a]) @ poses[b] for poses in (prediction, truth))
+            rotation.append(angle_of(p[:3, :3].T @ t[:3, :3]))
+            cosine = p[:3, 3] @ t[:3, 3] / np.linalg.norm(p[:3, 3]) / np.linalg.norm(t[:3, 3])
+            translation.append(np.degrees(np.arccos(cosine)))
+    return rotation, translation
+
+
+@pytest.mark.parametrize("frame", ["first", "second"])
+def test_pair_errors_equal_their_naive_twin(frame):
+    prediction, truth = random_poses(seed=1), random_poses()
+    errors = pair_errors(prediction, truth, frame=frame)
+    rotation, translation = pair_errors_one_by_one(prediction, truth, frame)
+    np.testing.assert_allclose(errors.rotation, rotation, atol=1e-9)
+    np.testing.assert_allclose(errors.translation, translation, atol=1e-9)
+    assert len(errors.rotation) == 6 * 5 / 2
+
+
+def test_a_turned_camera_has_the_known_error():
+    """Camera 1 stands one unit to the right of camera 0; it is predicted 10 degrees turned and 20 degrees off its course."""
+    truth = np.stack([pose(), pose(translation=(1, 0, 0))])
+    prediction = np.stack([pose(), pose(turn(1, 10.0), turn(2, 20.0) @ [5, 0, 0])])
+    errors = pair_errors(prediction, truth)
+    assert errors.rotation.item() == pytest.approx(10)
+    assert errors.translation.item() == pytest.approx(20)
+
+
+def test_the_frame_of_the_baseline_matters_when_a_rotation_is_wrong():
+    """Seen from camera 0 the place of camera 1 is right; seen from camera 1, which is turned, camera 0 is elsewhere."""
+    truth = np.stack([pose(), pose(translation=(1, 0, 0))])
+    prediction = np.stack([pose(), pose(turn(1, 10.0), (1, 0, 0))])
+    assert pair_errors(prediction, truth, frame="first").translation.item() == pytest.approx(0, abs=1e-9)
+    assert pair_errors(prediction, truth, frame="second").translation.item() == pytest.approx(10)
+
+
+def test_the_world_frame_and_the_scale_of_a_prediction_do_not_matter():
+    prediction, truth = random_poses(seed=1), random_poses()
+    moved = random_poses(1, seed=2) @ prediction
+    moved[:, :3, 3] *= 7
+    expected, errors = pair_errors(prediction, truth), pair_errors(moved, random_poses(1, seed=3) @ truth)
+    np.testing.assert_allclose(errors.rotation, expected.rotation, atol=1e-9)
+    np.testing.assert_allclose(errors.translation, expected.translation, atol=1e-9)
+
+
+def test_perfect_single_precision_poses_have_tiny_errors():
+    truth = random_poses().astype(np.float32)
+    errors = pair_errors(truth, truth)
+    assert errors.rotation.max() < 1e-4
+    assert errors.translation.max() < 1e-4
+    assert pose_auc(errors, 30) == rotation_accuracy(errors, 5) == translation_accuracy(errors, 5) == 1
+
+
+def test_an_opposite_direction_is_forgiven_only_when_asked():
+    truth = np.stack([pose(), pose(translation=(1, 0, 0))])
+    prediction = np.stack([pose(), pose(translation=turn(2, 20.0) @ [-1, 0, 0])])
+    assert pair_errors(prediction, truth).translation.item() == pytest.approx(160)
+    assert pair_errors(prediction, truth, is_sign_blind=True).translation.item() == pytest.approx(20)
+
+
+def test_degenerate_baselines_are_counted_apart():
+    """Views 0 and 1 share their place: that pair says nothing about directions, but it does about rotations."""
+    truth = np.stack([pose(), pose(turn(0, 30.0), (1e-9, 0, 0)), pose(translation=(1, 0, 0))])
+    prediction = truth.copy()
+    prediction[1, :3, 3] = (0, 0.3, 0)
+    prediction[1, :3, :3] = turn(0, 33.0)
+    errors = pair_errors(prediction, truth)
+    assert errors.num_degenerate == 1
+    assert np.isnan(errors.translation).tolist() == [True, False, False]
+    np.testing.assert_allclose(errors.rotation, [3, 0, 3], atol=1e-9)
+    assert rotation_accuracy(errors, 2) == pytest.approx(1 / 3)
+    assert translation_accuracy(errors, 1) == 1 / 2
+    assert pose_auc(errors, 1) == 1 / 2
+
+
+def test_cameras_at_one_place_can_only_be_compared_by_their_rotations():
+    truth = np.stack([pose(), pose(turn(0, 30.0)), pose(turn(1, 30.0))])
+    errors = pair_errors(truth, truth)
+    assert errors.num_degenerate == 3
+    assert rotation_accuracy(errors, 1) == 1
+    for metric in (translation_accuracy, pose_auc):
+        with pytest.raises(ValueError, match="none of the 3 pairs has a true baseline"):
+            metric(errors, 30)
+
+
+def test_cameras_predicted_at_one_place_are_ninety_degrees_off():
+    errors = pair_errors(np.tile(np.eye(4), (6, 1, 1)), random_poses())
+    assert (errors.translation == 90).all()
+    assert pose_auc(errors, 30) == 0
+
+
+def test_auc_is_the_mean_over_whole_degrees():
+    """Larger errors 0.5, 2.5 and 40 degrees: below 1 and 2 degrees lies one of three, below 3 and more lie two."""
+    errors = PairErrors(np.array([0.5, 2.5, 1.0]), np.array([0.1, 0.0, 40.0]))
+    assert pose_auc(errors, 2) == pytest.approx(1 / 3)
+    assert pose_auc(errors, 5) == pytest.approx((1 + 1 + 2 + 2 + 2) / 3 / 5)
+    assert pose_auc(errors, 30) == pytest.approx((2 * 1 + 28 * 2) / 3 / 30)
+
+
+def test_auc_equals_the_cumulative_histogram_with_one_degree_bins():
+    errors = pair_errors(random_poses(30, seed=1), random_poses(30), is_sign_blind=True)
+    worse = np.maximum(errors.rotation, errors.translation)
+    histogram, _ = np.histogram(worse, bins=np.arange(91))
+    assert pose_auc(errors, 90) == pytest.approx((histogram.cumsum() / len(worse)).mean())
+
+
+def test_an_error_equal_to_the_threshold_is_not_below_it():
+    errors = PairErrors(np.array([5.0, 4.9]), np.array([5.0, 4.9]))
+    assert rotation_accuracy(errors, 5) == translation_accuracy(errors, 5) == 0.5
+
+
+def test_a_single_view_and_a_pose_that_is_not_finite_are_refused():
+    with pytest.raises(ValueError, match="at least 2 views, but there is 1"):
+        pair_errors(np.eye(4)[None], np.eye(4)[None])
+    truth = random_poses()
+    with pytest.raises(ValueError, match="not finite"):
+        pair_errors(truth * np.nan, truth)
