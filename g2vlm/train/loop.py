@@ -1,0 +1,102 @@
+"""The training loop: one step after the other, on accelerate, with hooks that log, save and evaluate."""
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+
+import torch
+from accelerate import Accelerator
+from torch import Tensor
+from torch.optim import Optimizer
+
+from g2vlm.losses.objective import LossReport, Objective, Prediction
+from g2vlm.model import G2VLM
+from g2vlm.processor import Processor
+from g2vlm.records import Geometry, Views
+from g2vlm.train.optim import learning_rate, set_lr
+from g2vlm.train.recipe import Recipe
+
+
+@dataclass(frozen=True)
+class Progress:
+    """What a hook gets after a step (`step` counts finished ones)."""
+
+    step: int
+    report: LossReport
+    gradient_norm: float
+    lr: float
+    seconds: float
+
+
+Hook = Callable[[Progress], None]
+
+
+def train(
+    model: G2VLM,
+    processor: Processor,
+    batches: Iterator[Views],
+    optimizer: Optimizer,
+    recipe: Recipe,
+    accelerator: Accelerator,
+    *,
+    first_step: int = 0,
+    hooks: Sequence[Hook] = (),
+) -> None:
+    """Stage one: point, camera and normal losses on the geometric expert, from `first_step` to the recipe's last.
+
+    A step whose gradient is not finite is skipped and logged with a norm of inf or nan.
+    """
+    objective = Objective(recipe.weights, recipe.pixel_fraction)
+    learning = [p for p in model.parameters() if p.requires_grad]
+    model.train()
+    for step in range(first_step, recipe.steps):
+        started = time.perf_counter()
+        lr = learning_rate(recipe, step)
+        set_lr(optimizer, lr)
+        truth = to_device(next(batches), accelerator.device)
+        generator = torch.Generator().manual_seed(1_000_003 * recipe.seed + step)
+        with accelerator.autocast():
+            prediction = predict(model, processor, truth)
+        report = objective(prediction, truth, generator=generator)
+        accelerator.backward(report.total)
+        norm = float(accelerator.clip_grad_norm_(learning, recipe.clip))
+        if norm < float("inf"):
+            optimizer.step()
+        optimizer.zero_grad()
+        progress = Progress(step + 1, report, norm, lr, time.perf_counter() - started)
+        for hook in hooks:
+            hook(progress)
+
+
+def predict(model: torch.nn.Module, processor: Processor, truth: Views) -> Prediction:
+    """What the model says about scenes whose views all have one size; every scene is one sample of the batch."""
+    scenes, views = truth.images.shape[:2]
+    images = list(truth.images.flatten(0, 1))
+    grid = _unwrapped(model).grid(images[0])
+    ids = processor.reconstruction_ids([grid] * views).expand(scenes, -1).to(truth.images.device)
+    output = model(ids, views=images, logits_to_keep=None, read_geometry=True, read_global_points=True)
+    return stacked(output.geometry, scenes)
+
+
+def stacked(geometry: Geometry, scenes: int) -> Prediction:
+    """The maps of equally sized views as tensors with axes scenes and views."""
+
+    def stack(maps: tuple[Tensor, ...] | None) -> Tensor | None:
+        return None if maps is None else torch.stack(maps).unflatten(0, (scenes, -1))
+
+    return Prediction(
+        local_points=stack(geometry.local_points),
+        poses=geometry.poses.unflatten(0, (scenes, -1)),
+        global_points=stack(geometry.global_points),
+        confidence=stack(geometry.confidence),
+        normals=stack(geometry.normals),
+    )
+
+
+def to_device(views: Views, device: torch.device) -> Views:
+    return replace(views, **{name: x.to(device) for name, x in vars(views).items() if x is not None})
+
+
+def _unwrapped(model: torch.nn.Module) -> G2VLM:
+    """The model inside a wrapper of a distributed engine."""
+    return model.module if hasattr(model, "module") else model
