@@ -21,7 +21,7 @@ from g2vlm.layout import Grid, Layout, lay_out, lay_out_step, segments_of
 from g2vlm.mot import LayerScale, MoTDecoder
 from g2vlm.records import Geometry
 
-Images = Sequence[Float[Tensor, "3 height width"]]
+Images = Sequence[Float[Tensor, "3 _height _width"]]
 """RGB in [0, 1]; sides are multiples of the patch size; sizes may differ."""
 
 
@@ -102,7 +102,7 @@ class G2VLM(PreTrainedModel, GenerationMixin):
         if (pixel_values is None) != (image_grid_thw is None):
             given = "image_grid_thw" if pixel_values is None else "pixel_values"
             raise ValueError(f"pixel_values and image_grid_thw come together, but only {given} is given")
-        if read_geometry and (views is None or len(views) == 0):
+        if read_geometry and not views:
             raise ValueError("read_geometry is on, but there are no views to read; give views or switch it off")
         is_cached = past_key_values is not None and past_key_values.get_seq_length() > 0
         if is_cached:
@@ -136,7 +136,7 @@ class G2VLM(PreTrainedModel, GenerationMixin):
         """Owner, position and visibility of every token of a batch that starts from nothing."""
         config = self.config
         padding = _padding(input_ids, attention_mask)
-        view_grids = [self.grid(view) for view in (views if views is not None else ())]
+        view_grids = [self.grid(view) for view in views or ()]
         image_grids = _merged_grids(image_grid_thw, config.vision_config.spatial_merge_size)
         samples = []
         for ids, pad in zip(input_ids, padding, strict=True):
@@ -175,7 +175,7 @@ class G2VLM(PreTrainedModel, GenerationMixin):
             x = x.index_put((layout.is_image.nonzero(as_tuple=True)[0],), tokens.to(x.dtype))
         return x
 
-    def encode_views(self, views: Images) -> tuple[Float[Tensor, "patches width"], ...]:
+    def encode_views(self, views: Images) -> tuple[Float[Tensor, "_patches width"], ...]:
         """Geometric tokens of each view at the width of the decoder."""
         return in_batches(
             lambda images, grid, _: self.dino_projection(self.dino(images)), views, [self.grid(v) for v in views]
@@ -233,7 +233,7 @@ class G2VLM(PreTrainedModel, GenerationMixin):
         if pixels is not None:
             pictures = pixels.split(grids.prod(1).tolist())
             kwargs["pixel_values"] = torch.cat(_repeat_each(pictures, num_images, expand_size))
-            kwargs["image_grid_thw"] = torch.stack(_repeat_each(grids, num_images, expand_size))
+            kwargs["image_grid_thw"] = torch.stack(_repeat_each(list(grids), num_images, expand_size))
         return input_ids, kwargs
 
 
@@ -251,7 +251,7 @@ def _padding(input_ids: Tensor, attention_mask: Tensor | None) -> list[int]:
 def _repeat_each(items: Sequence[Tensor], counts: Sequence[int], times: int) -> list[Tensor]:
     """Items of several samples, each sample's run `times` over: a b | c becomes a b a b | c c."""
     starts = [sum(counts[:i]) for i in range(len(counts))]
-    return [item for start, n in zip(starts, counts, strict=True) for item in list(items[start : start + n]) * times]
+    return [item for start, n in zip(starts, counts, strict=True) for item in [*items[start : start + n]] * times]
 
 
 def _merged_grids(image_grid_thw: Tensor | None, merge: int) -> list[Grid]:

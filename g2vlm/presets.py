@@ -20,13 +20,21 @@ def tiny(**options: Any) -> G2VLMConfig:
         num_key_value_heads=3,
         rms_norm_eps=1e-6,
         max_position_embeddings=8192,
-        rope_parameters={"rope_type": "default", "rope_theta": 10_000.0, "mrope_section": [4, 6, 6]},
+        initializer_range=0.05,
+        # views are 8 patches wide: with the usual theta of a language model the rotation along a row could not be seen
+        rope_parameters={"rope_type": "default", "rope_theta": 10.0, "mrope_section": [4, 6, 6]},
         bos_token_id=tokens.bos,
         eos_token_id=tokens.eos,
     )
     vision = Qwen2VLVisionConfig(depth=2, embed_dim=128, hidden_size=192, num_heads=4)
     dino = Dinov2WithRegistersConfig(
-        hidden_size=192, num_hidden_layers=4, num_attention_heads=3, image_size=112, patch_size=14, layerscale_value=0.1
+        hidden_size=192,
+        num_hidden_layers=4,
+        num_attention_heads=3,
+        image_size=112,
+        patch_size=14,
+        layerscale_value=0.1,
+        initializer_range=0.05,
     )
     heads = HeadsConfig(depth=1, num_heads=4, mlp_ratio=2, point_width=256, camera_width=192)
     defaults = {"visibility": "mixed", "resolution": 112, "layer_scale_init": 0.1, "tie_word_embeddings": True}

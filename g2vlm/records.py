@@ -35,7 +35,7 @@ class Views:
 class Geometry:
     """What the heads read from the geometric tokens; scale-free, world frame arbitrary but common to all views.
 
-    Maps are one tensor per view, because views of one scene may differ in size.
+    Maps are one tensor per view, because views of one scene may differ in size (hence the underscored axes).
 
     local_points: in each view's own camera frame.
     poses: camera-to-world; `points = R @ local_points + t`.
@@ -44,11 +44,11 @@ class Geometry:
     normals: unit, camera frame. None when the head is absent.
     """
 
-    local_points: tuple[Float[Tensor, "height width 3"], ...]
+    local_points: tuple[Float[Tensor, "_height _width 3"], ...]
     poses: Float[Tensor, "views 4 4"]
-    global_points: tuple[Float[Tensor, "height width 3"], ...] | None = None
-    confidence: tuple[Float[Tensor, "height width"], ...] | None = None
-    normals: tuple[Float[Tensor, "height width 3"], ...] | None = None
+    global_points: tuple[Float[Tensor, "_height _width 3"], ...] | None = None
+    confidence: tuple[Float[Tensor, "_height _width"], ...] | None = None
+    normals: tuple[Float[Tensor, "_height _width 3"], ...] | None = None
 
 
 @dataclass(frozen=True)
@@ -76,12 +76,12 @@ class Reconstruction:
     """
 
     names: tuple[str, ...]
-    images: tuple[UInt8[np.ndarray, "height width 3"], ...]
-    depth: tuple[Float[np.ndarray, "height width"], ...]
-    points: tuple[Float[np.ndarray, "height width 3"], ...]
-    normals: tuple[Float[np.ndarray, "height width 3"], ...]
-    confidence: tuple[Float[np.ndarray, "height width"], ...]
-    mask: tuple[Bool[np.ndarray, "height width"], ...]
+    images: tuple[UInt8[np.ndarray, "_height _width 3"], ...]
+    depth: tuple[Float[np.ndarray, "_height _width"], ...]
+    points: tuple[Float[np.ndarray, "_height _width 3"], ...]
+    normals: tuple[Float[np.ndarray, "_height _width 3"], ...]
+    confidence: tuple[Float[np.ndarray, "_height _width"], ...]
+    mask: tuple[Bool[np.ndarray, "_height _width"], ...]
     poses: Float[np.ndarray, "views 4 4"]
     intrinsics: Float[np.ndarray, "views 3 3"]
     intrinsics_error: Float[np.ndarray, " views"]

@@ -38,7 +38,7 @@ def planar_angles(
     return rearrange(places.float()[..., None] * frequencies, "... pair f -> ... (pair f)")
 
 
-def rotate(x: Float[Tensor, "*batch heads width"], angles: Float[Tensor, "*batch half"]) -> Float[Tensor, "*batch heads width"]:
+def rotate(x: Float[Tensor, "*#batch heads width"], angles: Float[Tensor, "*#batch half"]) -> Float[Tensor, "*#batch heads width"]:
     """Turn channel pairs (i, i + half) of each head by the token's angles."""
     cos, sin = (f(angles).to(x.dtype)[..., None, :] for f in (torch.cos, torch.sin))
     a, b = x.chunk(2, dim=-1)
@@ -46,8 +46,8 @@ def rotate(x: Float[Tensor, "*batch heads width"], angles: Float[Tensor, "*batch
 
 
 def rotate_planar(
-    x: Float[Tensor, "*batch heads width"], angles: Float[Tensor, "*batch half"]
-) -> Float[Tensor, "*batch heads width"]:
+    x: Float[Tensor, "*#batch heads width"], angles: Float[Tensor, "*#batch half"]
+) -> Float[Tensor, "*#batch heads width"]:
     """Turn the first half of each head's channels by the row's angles and the second half by the column's."""
     by_axis = rearrange(x, "... heads (pair width) -> ... pair heads width", pair=2)
     turned = rotate(by_axis, rearrange(angles, "... (pair f) -> ... pair f", pair=2))

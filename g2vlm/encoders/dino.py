@@ -22,14 +22,13 @@ class DinoEncoder(nn.Module):
         super().__init__()
         self.model = Dinov2WithRegistersModel(config)
         self.num_special = 1 + config.num_register_tokens
-        self.register_buffer("mean", torch.tensor(IMAGENET_MEAN).view(3, 1, 1), persistent=False)
-        self.register_buffer("std", torch.tensor(IMAGENET_STD).view(3, 1, 1), persistent=False)
         AttentionInterface.register(f"g2vlm_dino_{windows}", WINDOWS[windows])
         self.model.set_attn_implementation(f"g2vlm_dino_{windows}")
 
-    def forward(self, images: Float[Tensor, "views 3 height width"]) -> Float[Tensor, "views patches width"]:
+    def forward(self, images: Float[Tensor, "views 3 height width"]) -> Float[Tensor, "views patches channels"]:
         """Patch tokens, row-major, of RGB images in [0, 1] whose sides are multiples of the patch size."""
-        hidden = self.model((images - self.mean) / self.std).last_hidden_state
+        mean, std = (images.new_tensor(numbers).view(3, 1, 1) for numbers in (IMAGENET_MEAN, IMAGENET_STD))
+        hidden = self.model((images - mean) / std).last_hidden_state
         return hidden[:, self.num_special :]
 
 

@@ -16,6 +16,9 @@ from torch import Tensor
 FEWEST_POINTS = 3
 """A similarity in space needs three points that are not on one line."""
 
+ROUNDING = 10
+"""Deviations from the mean below this many machine epsilons of the values are rounding; up to 1.8 were seen."""
+
 
 @dataclass(frozen=True)
 class ScaleFit:
@@ -64,7 +67,7 @@ def _weighted_median(values: Float[Tensor, "*batch n"], weight: Float[Tensor, "*
     """Index of the smallest value at which half of the weight is reached; values without weight must be inf."""
     order = values.argsort(dim=-1, stable=True)
     reached = weight.gather(-1, order).cumsum(-1)
-    position = torch.searchsorted(reached, reached[..., -1:] / 2)
+    position = torch.searchsorted(reached, reached[..., -1:] / 2).clamp(max=values.shape[-1] - 1)  # NaN points past the end
     return order.gather(-1, position)[..., 0]
 
 
@@ -164,7 +167,7 @@ def scale_and_shift(
     mean_x, mean_y = (w * x).sum(-1, keepdim=True), (w * y).sum(-1, keepdim=True)
     variance = (w * (x - mean_x).square()).sum(-1)
     covariance = (w * (x - mean_x) * (y - mean_y)).sum(-1)
-    does_vary = variance > torch.finfo(x.dtype).eps ** 2 * (w * x.square()).sum(-1)
+    does_vary = variance > (ROUNDING * torch.finfo(x.dtype).eps) ** 2 * (w * x.square()).sum(-1)
     scale = torch.where(does_vary, covariance / torch.where(does_vary, variance, 1), 1)
     return scale, mean_y[..., 0] - scale * mean_x[..., 0]
 

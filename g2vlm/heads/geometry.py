@@ -30,7 +30,7 @@ class GeometryHeads(nn.Module):
 
     def forward(
         self,
-        views: Sequence[Float[Tensor, "tokens width"]],
+        views: Sequence[Float[Tensor, "_tokens width"]],
         grids: Sequence[Grid],
         *,
         first_views: Sequence[int] | None = None,

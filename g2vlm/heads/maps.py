@@ -24,10 +24,10 @@ class MapHead(nn.Module):
 
     def forward(
         self,
-        tokens: Float[Tensor, "views tokens width"],
+        tokens: Float[Tensor, "views tokens features"],
         grid: Grid,
-        context: tuple[Float[Tensor, "views others width"], Grid] | None = None,
-    ) -> Float[Tensor, "views height width channels"]:
+        context: tuple[Float[Tensor, "views others features"], Grid] | None = None,
+    ) -> Float[Tensor, "views rows columns channels"]:
         pixels = self.proj(self.decoder(tokens, grid, context)).float()
         return rearrange(
             pixels, "v (r c) (ch y x) -> v (r y) (c x) ch", r=grid[0], ch=self.channels, y=self.patch, x=self.patch

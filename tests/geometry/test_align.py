@@ -219,6 +219,13 @@ def test_a_constant_source_is_shifted_and_not_scaled():
     assert [values.tolist() for values in scale_and_shift(ones, ones, 0 * ones)] == [[1], [0]]
 
 
+def test_rounding_does_not_make_a_constant_source_vary():
+    generator = torch.Generator().manual_seed(0)
+    source = (10 * torch.rand(100, 1, generator=generator)).expand(100, 7)
+    target, weight = torch.rand(2, 100, 7, generator=generator)
+    assert (scale_and_shift(source, target, weight)[0] == 1).all()
+
+
 def test_the_gradient_of_scale_and_shift_is_finite_for_a_constant_source():
     source = torch.full((5,), 3.1, requires_grad=True)
     torch.stack(scale_and_shift(source, torch.arange(5.0), torch.ones(5))).sum().backward()

@@ -1,0 +1,76 @@
+"""Stock Qwen2-VL: its vision tower, embeddings and decoder become the semantic side of a G2VLM."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal, cast
+
+import torch
+from torch import Tensor
+from transformers.models.dinov2_with_registers import Dinov2WithRegistersConfig
+from transformers.models.qwen2_vl import Qwen2VLConfig
+from transformers.models.qwen2_vl.configuration_qwen2_vl import Qwen2VLTextConfig, Qwen2VLVisionConfig
+
+from g2vlm.config import G2VLMConfig, TokenIds
+from g2vlm.convert.names import StateDict, Table, rename
+from g2vlm.convert.official import VISION
+from g2vlm.convert.tokens import tokens_of
+
+Start = Literal["fresh", "copied"]
+"""How the geometric expert begins: from random values, or as a copy of the semantic one."""
+
+_TEXT: Table = {
+    "embed_tokens": "embed_tokens",
+    "norm": "decoder.norm.semantic",
+    "layers.{i}.input_layernorm": "decoder.layers.{i}.semantic.norm_attn",
+    "layers.{i}.self_attn.q_proj": "decoder.layers.{i}.semantic.q",
+    "layers.{i}.self_attn.k_proj": "decoder.layers.{i}.semantic.k",
+    "layers.{i}.self_attn.v_proj": "decoder.layers.{i}.semantic.v",
+    "layers.{i}.self_attn.o_proj": "decoder.layers.{i}.semantic.out",
+    "layers.{i}.post_attention_layernorm": "decoder.layers.{i}.semantic.norm_mlp",
+    "layers.{i}.mlp.gate_proj": "decoder.layers.{i}.semantic.mlp.gate",
+    "layers.{i}.mlp.up_proj": "decoder.layers.{i}.semantic.mlp.up",
+    "layers.{i}.mlp.down_proj": "decoder.layers.{i}.semantic.mlp.down",
+}
+_VISION: Table = {stem: f"vision.model.{stem}" for stem in VISION}
+
+NAMES: Table = {
+    "lm_head": "lm_head",
+    **{f"{prefix}.{old}": new for prefix in ("visual", "model.visual") for old, new in _VISION.items()},
+    **{f"{prefix}.{old}": new for prefix in ("model", "model.language_model") for old, new in _TEXT.items()},
+}
+"""Names on the hub (`visual`, `model`), those of transformers' modules (`model.visual`, `model.language_model`), and ours."""
+
+
+def read_config(
+    qwen: dict[str, Any], dino: dict[str, Any], folder: Path, tokens: TokenIds | None = None
+) -> G2VLMConfig:
+    """A configuration that leaves the semantic side exactly as Qwen2-VL has it; the geometric side is new.
+
+    qwen, dino: the two config.json. folder: where Qwen2-VL's tokenizer files lie.
+    """
+    stock = Qwen2VLConfig.from_dict(qwen)
+    text, vision = cast(Qwen2VLTextConfig, stock.get_text_config()), cast(Qwen2VLVisionConfig, stock.vision_config)
+    return G2VLMConfig(
+        text,
+        vision,
+        Dinov2WithRegistersConfig.from_dict(dino),
+        tokens=tokens or tokens_of(folder, text.vocab_size),
+        semantic_qk_norm=False,
+        picture_attention="causal",
+        tie_word_embeddings=bool(qwen.get("tie_word_embeddings", False)),
+    )
+
+
+def to_ours(weights: Mapping[str, Tensor], *, geometric: Start, tied: bool) -> StateDict:
+    """Qwen2-VL's weights by our names; with `copied`, the geometric expert's too.
+
+    tied: an output head that repeats the embedding is left out; ValueError if it is another.
+    """
+    ours = rename(weights, NAMES, "a stock Qwen2-VL")
+    if tied and "lm_head.weight" in ours and not torch.equal(ours.pop("lm_head.weight"), ours["embed_tokens.weight"]):
+        raise ValueError(
+            "config.json ties lm_head to the embedding, but the weights hold two different ones; set tie_word_embeddings to false"
+        )
+    if geometric == "copied":
+        ours |= {name.replace("semantic", "geometric"): x.clone() for name, x in ours.items() if ".semantic." in name}
+    return ours

@@ -1,0 +1,570 @@
+"""From a folder or a hub repository to a model and back: strict, and never half-written.
+
+Layouts: our own (config.json + sharded safetensors), the released G2VLM's, and stock Qwen2-VL beside stock DINOv2.
+"""
+
+import difflib
+import hashlib
+import json
+import logging
+import pickle
+import shutil
+import tempfile
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib.resources import files
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import torch
+from accelerate import init_empty_weights
+from huggingface_hub import snapshot_download, split_torch_state_dict_into_shards
+from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OfflineModeIsEnabled
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+from transformers import PreTrainedModel, PreTrainedTokenizerBase, PreTrainedTokenizerFast, Qwen2Tokenizer
+
+from g2vlm.config import AttentionBackend, G2VLMConfig, TokenIds
+from g2vlm.convert import dinov2, official, qwen2_vl
+from g2vlm.convert.names import StateDict, listing
+from g2vlm.convert.tokens import TOKENIZER_FILES
+from g2vlm.model import G2VLM
+from g2vlm.processor import Processor, byte_tokenizer
+
+if TYPE_CHECKING:
+    from g2vlm.predictor import Predictor
+
+log = logging.getLogger("g2vlm")
+
+EMBEDDED = "tiny"
+"""Name of the weights that come with the package."""
+
+KNOWN = (EMBEDDED, "InternRobotics/G2VLM-2B-MoT")
+
+Source = str | Path
+Layout = Literal["g2vlm", "official", "qwen2_vl"]
+
+ANSWER_FILE = "known_answer.json"
+MAX_SHARD = "5GB"
+_DINO = "dino.model."
+_TIED = "lm_head.weight"
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """Weights under the names of our own layout, as they lie in their files (memory-mapped), and what they belong to."""
+
+    config: G2VLMConfig
+    weights: StateDict
+    folder: Path
+    files: tuple[Path, ...]
+
+
+def load(
+    source: Source | None = None,
+    *,
+    device: str | torch.device = "auto",
+    dtype: str | torch.dtype = "auto",
+    attention: AttentionBackend = "sdpa",
+) -> "Predictor":
+    """A predictor from a folder, a hub repository, or (None or "tiny") the weights that come with the package.
+
+    device: "auto" is cuda, else mps, else cpu. dtype: "auto" is bfloat16 for a model of more than a billion parameters on
+    cuda and float32 otherwise. The rest as for `load_model`.
+    """
+    from g2vlm.predictor import Predictor
+
+    checkpoint = read_checkpoint(source)
+    device = _device(device)
+    model = load_model(checkpoint, device=device, dtype=_dtype(dtype, device, checkpoint), attention=attention)
+    processor = Processor(_tokenizer(checkpoint), checkpoint.config.tokens)
+    name = EMBEDDED if source is None else str(source)
+    return Predictor(model, processor, source=name, checkpoint_sha256=sha256_of(checkpoint.files))
+
+
+def load_model(
+    source: Source | Checkpoint | None = None,
+    *,
+    device: str | torch.device = "cpu",
+    dtype: torch.dtype | None = None,
+    attention: AttentionBackend | None = None,
+    new: Collection[str] = (),
+    tokens: TokenIds | None = None,
+    dino: Source | None = None,
+    geometric: qwen2_vl.Start = "fresh",
+) -> G2VLM:
+    """A model in evaluation mode with every weight accounted for.
+
+    dtype: None keeps each tensor's own. new: dotted parts of names ("heads.normals", "geometric") whose parameters may
+    be absent and then start fresh; they are logged. tokens: for a released checkpoint with a vocabulary of its own.
+    dino, geometric: for stock Qwen2-VL weights, the DINOv2 beside them and how the geometric expert starts.
+
+    Raises ValueError with all missing, unexpected and mis-shaped names together, for NaN or infinite weights, and when
+    the recorded known answer is not reproduced.
+    """
+    checkpoint = source if isinstance(source, Checkpoint) else read_checkpoint(source, tokens, dino, geometric)
+    if attention is not None:
+        checkpoint.config.attention = attention
+    _check_finite(checkpoint)
+    answer = checkpoint.folder / ANSWER_FILE
+    if answer.is_file():
+        exact = build(checkpoint, dtype=torch.float32, new=new)
+        check_known_answer(exact, json.loads(answer.read_text()), answer)
+        if (torch.device(device).type, dtype) == ("cpu", torch.float32):
+            return exact
+    return build(checkpoint, device=device, dtype=dtype, new=new)
+
+
+def read_checkpoint(
+    source: Source | None = None,
+    tokens: TokenIds | None = None,
+    dino: Source | None = None,
+    geometric: qwen2_vl.Start = "fresh",
+) -> Checkpoint:
+    """Find, open and rename the weights of any layout; nothing is read into memory yet."""
+    folder = find(source)
+    paths = weight_files(folder)
+    weights = read_weights(paths)
+    layout = layout_of(folder)
+    if layout == "official":
+        config = official.read_config(folder, weights, tokens)
+        return Checkpoint(config, official.to_ours(weights), folder, paths)
+    if layout == "g2vlm":
+        return Checkpoint(G2VLMConfig.from_dict(_config_of(folder)), weights, folder, paths)
+    if dino is None:
+        raise ValueError(
+            f"{folder} holds a stock Qwen2-VL, which has no geometric encoder; "
+            "pass dino='facebook/dinov2-with-registers-large' (or a folder), and name what may start fresh in new=(...)"
+        )
+    dino_folder = find(dino)
+    dino_paths = weight_files(dino_folder)
+    config = qwen2_vl.read_config(_config_of(folder), _config_of(dino_folder), folder, tokens)
+    weights = qwen2_vl.to_ours(weights, geometric=geometric, tied=config.tie_word_embeddings)
+    encoder = dinov2.from_transformers(read_weights(dino_paths), "files")
+    weights |= {_DINO + name: tensor for name, tensor in encoder.items()}
+    return Checkpoint(config, weights, folder, paths + dino_paths)
+
+
+def layout_of(folder: Path) -> Layout:
+    """Which naming and configuration files a folder uses."""
+    if official.is_released(folder):
+        return "official"
+    kind = _config_of(folder).get("model_type")
+    if kind not in ("g2vlm", "qwen2_vl"):
+        raise ValueError(
+            f"{folder}: config.json is of type {kind!r}; wanted is 'g2vlm', 'qwen2_vl', or the released layout"
+        )
+    return kind
+
+
+def _config_of(folder: Path) -> dict[str, Any]:
+    path = folder / "config.json"
+    if not path.is_file():
+        raise ValueError(f"{folder}: no config.json and no text_config.json; this is not a checkpoint")
+    return json.loads(path.read_text())
+
+
+# --- finding and reading files ----------------------------------------------------------------------------------------
+
+
+def find(source: Source | None) -> Path:
+    """The folder of a checkpoint; a hub repository is downloaded (or found in the cache)."""
+    if source is None or str(source) == EMBEDDED:
+        folder = Path(str(files("g2vlm"))) / "weights" / EMBEDDED
+        if not folder.is_dir():
+            raise ValueError(
+                f"this copy of g2vlm comes without its embedded weights ({folder}); pass a folder or a hub id"
+            )
+        return folder
+    path = Path(source).expanduser()
+    if path.is_dir():
+        return path
+    if path.exists():
+        raise ValueError(f"{source} is a file; pass the folder it lies in")
+    if isinstance(source, Path) or source.count("/") != 1 or source.startswith((".", "~", "/")):
+        raise ValueError(f"{source}: no such folder{_did_you_mean(str(source))}")
+    try:
+        return Path(snapshot_download(source, allow_patterns=["*.safetensors", "*.json", *TOKENIZER_FILES]))
+    except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OfflineModeIsEnabled, OSError) as error:
+        reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
+        raise ValueError(
+            f"{source}: no such folder, and the hub did not give it ({reason}){_did_you_mean(source)}"
+        ) from error
+
+
+def _did_you_mean(name: str) -> str:
+    """Close names among the known ones and the folders beside the one that was meant."""
+    if name in KNOWN:
+        return "; check the connection, or copy the repository and pass its folder"
+    parent = Path(name).expanduser().parent
+    beside = [str(path) for path in parent.iterdir() if path.is_dir()] if parent.is_dir() else []
+    by_lower = {candidate.lower(): candidate for candidate in (*KNOWN, *beside)}
+    close = difflib.get_close_matches(name.lower(), by_lower, n=2, cutoff=0.7)
+    if close:
+        return f"; did you mean {' or '.join(by_lower[match] for match in close)}?"
+    return f"; pass an existing folder, a hub id, or one of the known names: {', '.join(KNOWN)}"
+
+
+def weight_files(folder: Path) -> tuple[Path, ...]:
+    """The files that hold a folder's weights; safetensors before pickles, which are read for tensors only."""
+    for name in ("model.safetensors", "pytorch_model.bin"):
+        index = folder / f"{name}.index.json"
+        if index.is_file():
+            paths = sorted({folder / shard for shard in json.loads(index.read_text())["weight_map"].values()})
+            if missing := [path.name for path in paths if not path.is_file()]:
+                raise ValueError(f"{index} names files that are not there: {', '.join(missing)}; copy the folder again")
+            return tuple(paths)
+        if (folder / name).is_file():
+            return (folder / name,)
+    single = sorted(path for path in folder.iterdir() if path.suffix in (".safetensors", ".bin", ".pt"))
+    if len(single) != 1:
+        found = ", ".join(path.name for path in single) or "none"
+        raise ValueError(f"{folder}: wanted is model.safetensors or its index; weight files found: {found}")
+    return tuple(single)
+
+
+def read_weights(paths: Sequence[Path]) -> StateDict:
+    """All tensors of some files, memory-mapped where the format allows; a name in two files is refused."""
+    weights: StateDict = {}
+    for path in paths:
+        tensors = _read_file(path)
+        if twice := weights.keys() & tensors.keys():
+            raise ValueError(f"{path}: these weights are in an earlier file too:\n{listing(sorted(twice))}")
+        weights |= tensors
+    return weights
+
+
+def _read_file(path: Path) -> StateDict:
+    try:
+        if path.suffix == ".safetensors":
+            return load_file(path)
+        return torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+    except (SafetensorError, RuntimeError, EOFError) as error:
+        raise ValueError(f"{path}: not a whole file of weights ({error}); copy it again") from error
+    except pickle.UnpicklingError as error:
+        raise ValueError(f"{path}: holds more than tensors, which could run code; convert it to safetensors") from error
+
+
+def sha256_of(paths: Sequence[Path]) -> str:
+    """SHA-256 of the weight files' content: of one file its own, of several that of what `sha256sum *` prints."""
+    digests = {}
+    for path in paths:
+        with path.open("rb") as file:
+            digests[path.name] = hashlib.file_digest(file, "sha256").hexdigest()
+    if len(digests) == 1:
+        return next(iter(digests.values()))
+    return hashlib.sha256("".join(f"{digest}  {name}\n" for name, digest in digests.items()).encode()).hexdigest()
+
+
+# --- building a model -------------------------------------------------------------------------------------------------
+
+
+def build(
+    checkpoint: Checkpoint,
+    *,
+    device: str | torch.device = "cpu",
+    dtype: torch.dtype | None = None,
+    new: Collection[str] = (),
+) -> G2VLM:
+    """The model of a checkpoint, in evaluation mode; weights that stay on the CPU in their own dtype are not copied."""
+    with init_empty_weights(include_buffers=False):
+        model = G2VLM(checkpoint.config)
+    weights = names_in_memory(checkpoint.weights, model)
+    fresh = check_names(model, weights, new)
+    cast = {name: x.to(device, dtype if x.is_floating_point() else None) for name, x in weights.items()}
+    model.load_state_dict(cast, strict=False, assign=True)  # strictness is check_names, which says more
+    _initialise(model, fresh, device, dtype)
+    if checkpoint.config.tie_word_embeddings:
+        model.lm_head.weight = model.embed_tokens.weight
+    if fresh:
+        log.warning("%d parameters are new and start fresh:\n%s", len(fresh), listing(sorted(fresh)))
+    _move(model, device)
+    return model.eval()
+
+
+def _move(model: nn.Module, device: str | torch.device) -> None:
+    """Buffers follow the weights; they keep float32, which angles and means need."""
+    model.to(device)
+
+
+def check_names(model: nn.Module, weights: Mapping[str, Tensor], new: Collection[str]) -> set[str]:
+    """The names of `model` that are absent and asked for in `new`; ValueError reports everything else that differs."""
+    expected = expected_shapes(model)
+    absent = expected.keys() - weights.keys()
+    fresh = {name for name in absent if any(f".{part}." in f".{name}." for part in new)}
+    problems = {
+        "missing (name them in new=(...) to start them fresh)": [n for n in expected if n in absent - fresh],
+        "unexpected": [name for name in weights if name not in expected],
+        "of another shape": [
+            f"{name}: {tuple(x.shape)}, the model has {expected[name]}"
+            for name, x in weights.items()
+            if name in expected and tuple(x.shape) != expected[name]
+        ],
+    }
+    if found := [f"{len(names)} {what}:\n{listing(names)}" for what, names in problems.items() if names]:
+        raise ValueError("the weights do not fit the model\n" + "\n".join(found))
+    return fresh
+
+
+def expected_shapes(model: nn.Module) -> dict[str, tuple[int, ...]]:
+    """Shapes of what a checkpoint of this model holds; a tied output head is not stored twice."""
+    is_tied = isinstance(model, G2VLM) and model.config.tie_word_embeddings
+    return {n: tuple(x.shape) for n, x in model.state_dict().items() if not (is_tied and n == _TIED)}
+
+
+def names_in_memory(weights: StateDict, model: G2VLM) -> StateDict:
+    """Stored names to those of this version's modules: transformers has renamed DINOv2's in memory, never in files."""
+    return dino_named(weights, dinov2.naming_of(model.dino.model.state_dict()))
+
+
+def dino_named(weights: StateDict, naming: dinov2.Naming) -> StateDict:
+    """The same tensors with those of the geometric encoder in another naming of transformers."""
+    encoder = {name.removeprefix(_DINO): x for name, x in weights.items() if name.startswith(_DINO)}
+    renamed = dinov2.from_transformers(encoder, naming) if encoder else {}
+    others = {name: x for name, x in weights.items() if not name.startswith(_DINO)}
+    return others | {_DINO + name: x for name, x in renamed.items()}
+
+
+def stored_weights(model: G2VLM) -> StateDict:
+    """The state of a model under the names of our files."""
+    expected = expected_shapes(model)
+    return dino_named({name: x for name, x in model.state_dict().items() if name in expected}, "files")
+
+
+@torch.no_grad()
+def _initialise(model: G2VLM, names: set[str], device: str | torch.device, dtype: torch.dtype | None) -> None:
+    """Give absent parameters memory and the start values of the (sub)model they belong to."""
+    by_module: dict[str, list[str]] = {}
+    for name in names:
+        owner, _, parameter = name.rpartition(".")
+        by_module.setdefault(owner, []).append(parameter)
+    for owner, parameters in by_module.items():
+        module = model.get_submodule(owner)
+        loaded = {n: p.clone() for n, p in module.named_parameters(recurse=False) if n not in parameters}
+        for name in parameters:
+            empty = torch.empty_like(module.get_parameter(name), device=device, dtype=dtype)
+            setattr(module, name, nn.Parameter(empty))
+        _nearest_model(model, owner)._init_weights(module)
+        for name, tensor in loaded.items():
+            module.get_parameter(name).copy_(tensor)
+
+
+def _nearest_model(model: G2VLM, name: str) -> PreTrainedModel:
+    """The innermost model that holds a module: it knows the module's start values."""
+    pieces = name.split(".")
+    owners = (model.get_submodule(".".join(pieces[:n])) for n in range(len(pieces), -1, -1))
+    return next(owner for owner in owners if isinstance(owner, PreTrainedModel))
+
+
+def _check_finite(checkpoint: Checkpoint) -> None:
+    bad = [n for n, x in checkpoint.weights.items() if x.is_floating_point() and not _is_finite(x)]
+    if bad:
+        raise ValueError(
+            f"{checkpoint.folder}: {len(bad)} weights hold NaN or infinity; use another checkpoint:\n{listing(bad)}"
+        )
+
+
+def _is_finite(x: Tensor) -> bool:
+    return bool(torch.isfinite(x if x.dtype.itemsize > 1 else x.float()).all())
+
+
+def _device(device: str | torch.device) -> torch.device:
+    if device != "auto":
+        return torch.device(device)
+    if torch.cuda.is_available():
+        return torch.device("cuda")
+    return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+
+
+def _dtype(dtype: str | torch.dtype, device: torch.device, checkpoint: Checkpoint) -> torch.dtype:
+    if isinstance(dtype, torch.dtype):
+        return dtype
+    if dtype == "auto":
+        is_large = sum(x.numel() for x in checkpoint.weights.values()) > 1_000_000_000
+        return torch.bfloat16 if is_large and device.type == "cuda" else torch.float32
+    choices = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+    if dtype not in choices:
+        raise ValueError(f"dtype is {dtype!r}; it must be 'auto' or one of {', '.join(choices)}")
+    return choices[dtype]
+
+
+def _tokenizer(checkpoint: Checkpoint) -> PreTrainedTokenizerBase:
+    """From the files beside the weights; a vocabulary whose newline is 10 begins with the 256 bytes, and needs none."""
+    folder, tokens = checkpoint.folder, checkpoint.config.tokens
+    if (folder / "tokenizer.json").is_file():
+        return PreTrainedTokenizerFast(tokenizer_file=str(folder / "tokenizer.json"))
+    if (folder / "vocab.json").is_file() and (folder / "merges.txt").is_file():
+        return Qwen2Tokenizer.from_pretrained(folder)
+    if tokens.newline == ord("\n"):
+        return byte_tokenizer(tokens)
+    return NoTokenizer(folder)
+
+
+class NoTokenizer(PreTrainedTokenizerBase):
+    """Stands where a checkpoint has no tokenizer: the model can be used with ids, and the first word raises ValueError."""
+
+    def __init__(self, folder: Path) -> None:
+        object.__setattr__(self, "folder", folder)
+
+    def encode(self, *args: Any, **kwargs: Any) -> list[int]:
+        raise ValueError(
+            f"{self.folder}: no tokenizer.json, so words cannot be read; copy it from the checkpoint that these weights come from"
+        )
+
+    __call__ = apply_chat_template = decode = encode  # type: ignore[assignment]
+
+
+# --- known answer -----------------------------------------------------------------------------------------------------
+
+
+@torch.inference_mode()
+def record_known_answer(model: G2VLM) -> dict[str, Any]:
+    """What a model in float32 makes of two fixed pictures and a few fixed tokens: about forty numbers of every head.
+
+    The pictures are made of integers, so they are the same on every machine.
+    """
+    config, tokens = model.config, model.config.tokens
+    rows, columns, merge = 3, 4, config.vision_config.spatial_merge_size
+    views = _pattern(2, 3, rows * config.patch_size, columns * config.patch_size)
+    vision = config.vision_config
+    patch_values = vision.in_channels * vision.temporal_patch_size * vision.patch_size**2
+    patches = _pattern(4 * merge**2, patch_values) * 2 - 1
+    view = [tokens.vision_start, *[tokens.view_patch] * (rows * columns), tokens.vision_end]
+    picture = [tokens.vision_start, *[tokens.image_patch] * 4, tokens.vision_end]
+    words = [(37 * i) % min(config.text_config.vocab_size, 200) for i in range(1, 6)]
+    output = model(
+        torch.tensor([[tokens.bos, *view, *view, *picture, *words]]),
+        views=list(views),
+        pixel_values=patches,
+        image_grid_thw=torch.tensor([[1, 2 * merge, 2 * merge]]),
+        logits_to_keep=1,
+        read_geometry=True,
+        read_global_points=True,
+    )
+    assert output.geometry is not None
+    assert output.logits is not None
+    maps = {
+        "local_points": output.geometry.local_points,
+        "global_points": output.geometry.global_points,
+        "confidence": output.geometry.confidence,
+        "normals": output.geometry.normals,
+    }
+    numbers = {name: _few(torch.stack(values)) for name, values in maps.items() if values is not None}
+    return {"numbers": numbers | {"poses": _few(output.geometry.poses[:, :3]), "logits": _few(output.logits)}}
+
+
+def _pattern(*shape: int) -> Tensor:
+    """Numbers in [0, 1] that look random and are exact multiples of 1 / 256."""
+    count = torch.arange(torch.Size(shape).numel())
+    return ((count * 7919 + count**2 * 104729) % 257 / 256).view(shape)
+
+
+def _few(x: Tensor) -> list[float]:
+    """Eight numbers spread over a tensor."""
+    flat = x.flatten()
+    return [round(v, 6) for v in flat[torch.linspace(0, len(flat) - 1, 8).long()].tolist()]
+
+
+def check_known_answer(model: G2VLM, recorded: dict[str, Any], path: Path, *, tolerance: float = 1e-3) -> None:
+    """ValueError where a model does not reproduce its recorded numbers within `tolerance` (1 + |number|)."""
+    computed, expected = record_known_answer(model)["numbers"], recorded["numbers"]
+    if computed.keys() != expected.keys():
+        raise ValueError(f"{path} records {sorted(expected)}, but the model computes {sorted(computed)}")
+    for name, numbers in expected.items():
+        for i, (want, got) in enumerate(zip(numbers, computed[name], strict=True)):
+            if not abs(got - want) <= tolerance * (1 + abs(want)):
+                raise ValueError(
+                    f"{path}: {name}[{i}] should be {want}, but the model computes {got}; "
+                    "the weights are damaged, or this version of g2vlm computes something else"
+                )
+
+
+# --- writing ----------------------------------------------------------------------------------------------------------
+
+
+def save(
+    model: G2VLM,
+    folder: Source,
+    *,
+    dtype: torch.dtype | None = None,
+    known_answer: bool = False,
+    overwrite: bool = False,
+) -> None:
+    """Write a model in our own layout: config.json and sharded safetensors, all of it or nothing.
+
+    dtype: what floating weights are rounded to; None keeps them. known_answer: record what the written weights make of
+    fixed inputs, which every `load` then verifies. overwrite: replace a folder that is not empty.
+    """
+    weights = {name: x.detach().to("cpu", dtype) for name, x in stored_weights(model).items()}
+    with whole_folder(Path(folder), overwrite=overwrite) as partial:
+        _write_ours(model.config, weights, partial)
+        if known_answer:
+            written = Checkpoint(model.config, weights, partial, ())
+            answer = record_known_answer(build(written, dtype=torch.float32))
+            (partial / ANSWER_FILE).write_text(json.dumps(answer, indent=1) + "\n")
+
+
+def convert(
+    source: Source, out: Source, to: Literal["g2vlm", "official"] = "g2vlm", *, overwrite: bool = False, **options: Any
+) -> None:
+    """Write any checkpoint in our own or the released layout; tensors keep their bytes and dtype.
+
+    options: as for `read_checkpoint`. Raises ValueError for what the other layout cannot express.
+    """
+    checkpoint = read_checkpoint(source, **options)
+    with init_empty_weights(include_buffers=False):
+        model = G2VLM(checkpoint.config)
+    check_names(model, names_in_memory(checkpoint.weights, model), ())
+    with whole_folder(Path(out), overwrite=overwrite) as partial:
+        if to == "official":
+            official.write_config(checkpoint.config, partial)
+            weights = checkpoint.weights
+            if checkpoint.config.tie_word_embeddings:
+                weights = weights | {_TIED: weights["embed_tokens.weight"].clone()}
+            _write_file(official.from_ours(weights), partial / official.WEIGHTS_FILE)
+        else:
+            _write_ours(checkpoint.config, checkpoint.weights, partial)
+        beside = TOKENIZER_FILES if to == "official" else (*TOKENIZER_FILES, ANSWER_FILE)
+        for name in beside:
+            if (checkpoint.folder / name).is_file():
+                shutil.copy(checkpoint.folder / name, partial / name)
+
+
+def _write_ours(config: G2VLMConfig, weights: StateDict, folder: Path) -> None:
+    config.to_json_file(folder / "config.json", use_diff=False)
+    plan = split_torch_state_dict_into_shards(weights, max_shard_size=MAX_SHARD)
+    for file, names in plan.filename_to_tensors.items():
+        _write_file({name: weights[name] for name in names}, folder / file)
+    if plan.is_sharded:
+        index = {"metadata": plan.metadata, "weight_map": plan.tensor_to_filename}
+        (folder / "model.safetensors.index.json").write_text(json.dumps(index, indent=2) + "\n")
+
+
+def _write_file(weights: StateDict, path: Path) -> None:
+    try:
+        save_file({name: x.contiguous() for name, x in weights.items()}, path, metadata={"format": "pt"})
+    except SafetensorError as error:
+        raise ValueError(f"{path.name} could not be written ({error}); make room on the disk") from error
+
+
+@contextmanager
+def whole_folder(folder: Path, *, overwrite: bool = False) -> Iterator[Path]:
+    """A folder beside `folder` to fill, which takes its name once it is complete and vanishes if that fails."""
+    folder = folder.expanduser().absolute()
+    is_taken = folder.is_file() or (folder.is_dir() and any(folder.iterdir()))
+    if is_taken and not overwrite:
+        raise ValueError(f"{folder} exists already; choose another folder, or allow it to be overwritten")
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    partial = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
+    try:
+        yield partial
+        partial.chmod(0o755)
+        replaced = partial.with_name(partial.name + ".old")
+        if folder.exists():
+            folder.rename(replaced)
+        partial.rename(folder)
+        shutil.rmtree(replaced, ignore_errors=True)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
