@@ -89,13 +89,15 @@ def _gather(q: Tensor, k: Tensor, v: Tensor, group: SpanGroup) -> tuple[Tensor, 
 def _flash(device: torch.device) -> Attend:
     _require_cuda("flash", device)
     try:
-        from flash_attn import flash_attn_func
+        from flash_attn import flash_attn_func  # pyright: ignore[reportMissingImports]
     except ImportError as error:
         raise ValueError("attention 'flash' needs the package flash-attn: pip install 'g2vlm[flash]'") from error
 
     def attend_group(q: Tensor, k: Tensor, v: Tensor, group: SpanGroup) -> Tensor:
         if q.dtype not in (torch.float16, torch.bfloat16):
-            raise ValueError(f"attention 'flash' works in float16 or bfloat16, not {q.dtype}; use dtype='bfloat16' or 'sdpa'")
+            raise ValueError(
+                f"attention 'flash' works in float16 or bfloat16, not {q.dtype}; use dtype='bfloat16' or 'sdpa'"
+            )
         return flash_attn_func(*_gather(q, k, v, group), causal=group.is_causal)
 
     return attend_group
@@ -104,7 +106,10 @@ def _flash(device: torch.device) -> Attend:
 def _xformers(device: torch.device) -> Attend:
     _require_cuda("xformers", device)
     try:
-        from xformers.ops import LowerTriangularFromBottomRightMask, memory_efficient_attention
+        from xformers.ops import (  # pyright: ignore[reportMissingImports]
+            LowerTriangularFromBottomRightMask,
+            memory_efficient_attention,
+        )
     except ImportError as error:
         raise ValueError("attention 'xformers' needs the package xformers: pip install 'g2vlm[xformers]'") from error
 
@@ -120,7 +125,9 @@ def _xformers(device: torch.device) -> Attend:
 
 def _require_cuda(backend: str, device: torch.device) -> None:
     if device.type != "cuda":
-        raise ValueError(f"attention {backend!r} has kernels for CUDA only, but the tensors are on {device}; use 'sdpa'")
+        raise ValueError(
+            f"attention {backend!r} has kernels for CUDA only, but the tensors are on {device}; use 'sdpa'"
+        )
 
 
 BACKENDS: dict[str, Callable[[torch.device], Attend]] = {"sdpa": _sdpa, "flash": _flash, "xformers": _xformers}
@@ -135,7 +142,7 @@ def _flex(q: Tensor, k: Tensor, v: Tensor, layout: Layout, layer: int, *, keys_i
     seen = layout.intervals(layer, keys_in_order=keys_in_order)
 
     # A lambda, because the compiler must trace it: the tests put a checker of shapes around every named function.
-    sees = lambda batch, head, query, key: (  # noqa: E731
+    sees = lambda batch, head, query, key: (
         ((seen.near_start[query] <= seen.column[key]) & (seen.column[key] < seen.near_stop[query]))
         | ((seen.far_start[query] <= seen.column[key]) & (seen.column[key] < seen.far_stop[query]))
     )

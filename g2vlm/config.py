@@ -71,6 +71,7 @@ class G2VLMConfig(PreTrainedConfig):
     """
 
     model_type = "g2vlm"
+    has_no_defaults_at_init = True  # the parts have defaults, but not ones that fit together
 
     def __init__(
         self,
@@ -103,18 +104,19 @@ class G2VLMConfig(PreTrainedConfig):
         self.semantic_qk_norm = semantic_qk_norm
         self.geometric_qk_norm = geometric_qk_norm
         self.layer_scale_init = layer_scale_init
-        self.visibility = visibility
-        self.view_positions = view_positions
-        self.picture_attention = picture_attention
-        self.dino_windows = dino_windows
+        self.visibility: Visibility = visibility
+        self.view_positions: ViewPositions = view_positions
+        self.picture_attention: PictureAttention = picture_attention
+        self.dino_windows: DinoWindows = dino_windows
         self.view_resize = view_resize
         self.resolution = resolution
-        self.attention = attention
+        self.attention: AttentionBackend = attention
         self._check()
         kwargs.setdefault("bos_token_id", self.tokens.bos)
         kwargs.setdefault("eos_token_id", self.tokens.eos)
         kwargs.setdefault("pad_token_id", self.tokens.pad)
-        super().__init__(tie_word_embeddings=tie_word_embeddings, **kwargs)
+        kwargs["tie_word_embeddings"] = tie_word_embeddings
+        super().__init__(**kwargs)
 
     def _check(self) -> None:
         for field, choices in (

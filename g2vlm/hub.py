@@ -12,7 +12,7 @@ import shutil
 import tempfile
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -25,6 +25,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, PreTrainedTokenizerFast, Qwen2Tokenizer
+from transformers.initialization import no_init_weights
 
 from g2vlm.config import AttentionBackend, G2VLMConfig, TokenIds
 from g2vlm.convert import dinov2, official, qwen2_vl
@@ -106,7 +107,7 @@ def load_model(
     """
     checkpoint = source if isinstance(source, Checkpoint) else read_checkpoint(source, tokens, dino, geometric)
     if attention is not None:
-        checkpoint.config.attention = attention
+        checkpoint = replace(checkpoint, config=checkpoint.config.with_options(attention=attention))
     _check_finite(checkpoint)
     answer = checkpoint.folder / ANSWER_FILE
     if answer.is_file():
@@ -269,8 +270,7 @@ def build(
     new: Collection[str] = (),
 ) -> G2VLM:
     """The model of a checkpoint, in evaluation mode; weights that stay on the CPU in their own dtype are not copied."""
-    with init_empty_weights(include_buffers=False):
-        model = G2VLM(checkpoint.config)
+    model = _empty(checkpoint.config)
     weights = names_in_memory(checkpoint.weights, model)
     fresh = check_names(model, weights, new)
     cast = {name: x.to(device, dtype if x.is_floating_point() else None) for name, x in weights.items()}
@@ -287,6 +287,12 @@ def build(
 def _move(model: nn.Module, device: str | torch.device) -> None:
     """Buffers follow the weights; they keep float32, which angles and means need."""
     model.to(device)
+
+
+def _empty(config: G2VLMConfig) -> G2VLM:
+    """A model whose parameters have shapes but no memory yet; buffers are real."""
+    with init_empty_weights(include_buffers=False), no_init_weights():
+        return G2VLM(config)
 
 
 def check_names(model: nn.Module, weights: Mapping[str, Tensor], new: Collection[str]) -> set[str]:
@@ -514,8 +520,7 @@ def convert(
     options: as for `read_checkpoint`. Raises ValueError for what the other layout cannot express.
     """
     checkpoint = read_checkpoint(source, **options)
-    with init_empty_weights(include_buffers=False):
-        model = G2VLM(checkpoint.config)
+    model = _empty(checkpoint.config)
     check_names(model, names_in_memory(checkpoint.weights, model), ())
     with whole_folder(Path(out), overwrite=overwrite) as partial:
         if to == "official":
@@ -547,6 +552,7 @@ def _write_file(weights: StateDict, path: Path) -> None:
         save_file({name: x.contiguous() for name, x in weights.items()}, path, metadata={"format": "pt"})
     except SafetensorError as error:
         raise ValueError(f"{path.name} could not be written ({error}); make room on the disk") from error
+    path.chmod(0o644)  # safetensors writes for the owner alone
 
 
 @contextmanager

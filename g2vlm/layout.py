@@ -178,9 +178,9 @@ class Layout:
         for span in self.spans(self.view_at(layer)):
             if len(span.keys) > 2:
                 raise ValueError(f"attention by intervals allows two per token, but rows {span.rows} see {span.keys}")
-            *far, near = span.keys
+            far, near = ((0, 0), *span.keys)[-2:]
             rows = torch.arange(*span.rows)
-            bounds[:2, rows] = torch.tensor(far[0] if far else (0, 0))[:, None]
+            bounds[:2, rows] = torch.tensor(far)[:, None]
             bounds[2, rows] = near[0]
             bounds[3, rows] = near[1] - (rows.flip(0) - rows[0]) if span.is_causal else near[1]
         bounds = bounds.to(self.order.device)[:, self.order]
@@ -304,7 +304,11 @@ def segments_of(
         grid = next(views if is_view else pictures, None)
         patch = tokens.view_patch if is_view else tokens.image_patch
         length = _run(values, at + 1, patch)
-        if grid is None or grid[0] * grid[1] != length or values[at + 1 + length : at + 2 + length] != [tokens.vision_end]:
+        if (
+            grid is None
+            or grid[0] * grid[1] != length
+            or values[at + 1 + length : at + 2 + length] != [tokens.vision_end]
+        ):
             raise ValueError(
                 f"{'view' if is_view else 'image'} at token {at} has {length} placeholders of id {patch}, but its grid "
                 f"is {grid}; give one grid per {'view' if is_view else 'image'}, in order, and close it with {tokens.vision_end}"
@@ -338,7 +342,9 @@ Tokens = list[tuple[Kind, tuple[int, int, int]]]
 def _tokens(segment: Segment, position: int, view_positions: ViewPositions) -> tuple[Tokens, int]:
     """Kind and rotary position of each token, and the first free position after them (Qwen2-VL's M-RoPE)."""
     if isinstance(segment, Text):
-        return [("text", (p, p, p)) for p in range(position, position + segment.length)], position + segment.length
+        end = position + segment.length
+        words: Tokens = [("text", (p, p, p)) for p in range(position, end)]
+        return words, end
     if isinstance(segment, Picture):
         return _picture_tokens("image", segment.grid, position)
     tokens: Tokens = []
@@ -356,7 +362,7 @@ def _picture_tokens(kind: Kind, grid: Grid, position: int) -> tuple[Tokens, int]
     base = position + 1
     end = base + max(grid)
     patches: Tokens = [(kind, (base, base + r, base + c)) for r in range(grid[0]) for c in range(grid[1])]
-    return [("text", (position,) * 3), *patches, ("text", (end,) * 3)], end + 1
+    return [("text", (position, position, position)), *patches, ("text", (end, end, end))], end + 1
 
 
 def _split(segment: Segment, start: int, length: int, picture_attention: PictureAttention) -> Split:

@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 from transformers import Cache, DynamicCache, GenerationMixin, PreTrainedModel
-from transformers.utils import ModelOutput
+from transformers.utils.generic import ModelOutput
 
 from g2vlm.config import G2VLMConfig
 from g2vlm.encoders.dino import DinoEncoder
@@ -29,7 +29,7 @@ Images = Sequence[Float[Tensor, "3 _height _width"]]
 class G2VLMOutput(ModelOutput):
     """logits [samples, tokens or logits_to_keep, vocabulary]; hidden_states after the final norms [samples, tokens, width].
 
-    geometry: what the heads read from all views of the batch, in order; None unless asked for.
+    geometry: what the heads read from all views of the batch, in order; None unless asked for. layout: of the input.
     """
 
     logits: Tensor | None = None
@@ -37,6 +37,7 @@ class G2VLMOutput(ModelOutput):
     last_hidden_state: Tensor | None = None
     hidden_states: tuple[Tensor, ...] | None = None
     geometry: Geometry | None = None
+    layout: Layout | None = None
 
 
 class G2VLM(PreTrainedModel, GenerationMixin):
@@ -104,19 +105,21 @@ class G2VLM(PreTrainedModel, GenerationMixin):
             raise ValueError(f"pixel_values and image_grid_thw come together, but only {given} is given")
         if read_geometry and not views:
             raise ValueError("read_geometry is on, but there are no views to read; give views or switch it off")
-        is_cached = past_key_values is not None and past_key_values.get_seq_length() > 0
-        if is_cached:
+        num_cached = 0 if past_key_values is None else past_key_values.get_seq_length()
+        if num_cached:
             if views is not None or pixel_values is not None or position_ids is None:
-                raise ValueError("behind a cache only text with its position_ids can follow; start a new cache for pictures")
-            columns = past_key_values.get_seq_length() + input_ids.shape[1]
-            layout = lay_out_step(position_ids, _padding(input_ids, attention_mask), columns)
+                raise ValueError(
+                    "behind a cache only text with its position_ids can follow; start a new cache for pictures"
+                )
+            padding = _padding(input_ids, attention_mask)
+            layout = lay_out_step(position_ids, padding, num_columns=num_cached + input_ids.shape[1])
         else:
             layout = self.lay_out(input_ids, attention_mask, views, image_grid_thw)
         if use_cache and past_key_values is None:
             past_key_values = DynamicCache()
         x = self.embed(input_ids.flatten(), layout, views, pixel_values, image_grid_thw)
         hidden, layers = self.decoder(x, layout, cache=past_key_values, keep_layers=output_hidden_states)
-        geometry = self.read_geometry(hidden, layout, views, read_global_points) if read_geometry else None
+        geometry = self.read_geometry(hidden, layout, views, read_global_points) if read_geometry and views else None
         samples = hidden.unflatten(0, input_ids.shape)
         return G2VLMOutput(
             logits=None if logits_to_keep is None else self.lm_head(samples[:, -logits_to_keep:]),
@@ -124,6 +127,7 @@ class G2VLM(PreTrainedModel, GenerationMixin):
             last_hidden_state=samples,
             hidden_states=tuple(x.unflatten(0, input_ids.shape) for x in layers) if output_hidden_states else None,
             geometry=geometry,
+            layout=layout,
         )
 
     def lay_out(
@@ -169,7 +173,9 @@ class G2VLM(PreTrainedModel, GenerationMixin):
         is_filled = layout.is_geometric | layout.is_image
         x = self.embed_tokens(ids.masked_fill(is_filled, 0))
         if views is not None:
-            x = x.index_put((layout.is_geometric.nonzero(as_tuple=True)[0],), torch.cat(self.encode_views(views)).to(x.dtype))
+            x = x.index_put(
+                (layout.is_geometric.nonzero(as_tuple=True)[0],), torch.cat(self.encode_views(views)).to(x.dtype)
+            )
         if pixel_values is not None:
             tokens = self.vision(pixel_values, image_grid_thw)
             x = x.index_put((layout.is_image.nonzero(as_tuple=True)[0],), tokens.to(x.dtype))
@@ -216,7 +222,8 @@ class G2VLM(PreTrainedModel, GenerationMixin):
         self, input_ids: Tensor, *, is_first_iteration: bool = False, **kwargs: Any
     ) -> dict[str, Any]:
         """Pictures enter with the prompt only; later steps find them in the cache, if there is one."""
-        inputs = super().prepare_inputs_for_generation(input_ids, is_first_iteration=is_first_iteration, **kwargs)
+        prepare = super().prepare_inputs_for_generation  # pyright: ignore[reportAttributeAccessIssue]
+        inputs = prepare(input_ids, is_first_iteration=is_first_iteration, **kwargs)
         if not is_first_iteration and kwargs["use_cache"]:
             inputs |= {"views": None, "pixel_values": None, "image_grid_thw": None}
         return inputs
@@ -227,7 +234,8 @@ class G2VLM(PreTrainedModel, GenerationMixin):
         """Copies of every sample next to each other, each with its own run of views and pictures."""
         views, pixels, grids = (kwargs.pop(name, None) for name in ("views", "pixel_values", "image_grid_thw"))
         num_views, num_images = zip(*(self._num_pictures(ids) for ids in input_ids), strict=True)
-        input_ids, kwargs = super()._expand_inputs_for_generation(expand_size, input_ids=input_ids, **kwargs)
+        expand = super()._expand_inputs_for_generation  # pyright: ignore[reportAttributeAccessIssue]
+        input_ids, kwargs = expand(expand_size, input_ids=input_ids, **kwargs)
         if views is not None:
             kwargs["views"] = _repeat_each(views, num_views, expand_size)
         if pixels is not None:

@@ -113,7 +113,8 @@ class MoTBlock(nn.Module):
         """Put the new keys and values, in sequence order, behind the cached ones; samples share one length there."""
         batch = len(layout.samples)
         k, v = (rearrange(x[layout.restore], "(b t) n h -> b n t h", b=batch) for x in (k, v))
-        return tuple(rearrange(x, "b n t h -> (b t) n h") for x in cache.update(k, v, self.index))
+        k, v = cache.update(k, v, self.index)
+        return rearrange(k, "b n t h -> (b t) n h"), rearrange(v, "b n t h -> (b t) n h")
 
 
 class FinalNorm(nn.Module):

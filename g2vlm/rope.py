@@ -23,7 +23,9 @@ def multimodal_angles(
     return positions[axis].T.float() * _frequencies(half, theta, positions.device)
 
 
-def grid_angles(height: int, width: int, head_width: int, base: float, device: torch.device) -> Float[Tensor, "tokens half"]:
+def grid_angles(
+    height: int, width: int, head_width: int, base: float, device: torch.device
+) -> Float[Tensor, "tokens half"]:
     """Angles of the heads' 2-D RoPE, tokens in row-major order: first half by row, second half by column."""
     frequencies = _frequencies(head_width // 4, base, device)
     rows = repeat(torch.arange(height, device=device), "h -> (h w)", w=width)
@@ -38,7 +40,9 @@ def planar_angles(
     return rearrange(places.float()[..., None] * frequencies, "... pair f -> ... (pair f)")
 
 
-def rotate(x: Float[Tensor, "*#batch heads width"], angles: Float[Tensor, "*#batch half"]) -> Float[Tensor, "*#batch heads width"]:
+def rotate(
+    x: Float[Tensor, "*#batch heads width"], angles: Float[Tensor, "*#batch half"]
+) -> Float[Tensor, "*#batch heads width"]:
     """Turn channel pairs (i, i + half) of each head by the token's angles."""
     cos, sin = (f(angles).to(x.dtype)[..., None, :] for f in (torch.cos, torch.sin))
     a, b = x.chunk(2, dim=-1)

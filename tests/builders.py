@@ -13,9 +13,7 @@ from g2vlm.config import G2VLMConfig, HeadsConfig, TokenIds
 from g2vlm.layout import Grid, Picture, Segment, Text
 from g2vlm.model import G2VLM
 
-TOKENS = TokenIds(
-    bos=40, eos=41, vision_start=42, vision_end=43, view_patch=44, image_patch=45, newline=46, pad=47
-)
+TOKENS = TokenIds(bos=40, eos=41, vision_start=42, vision_end=43, view_patch=44, image_patch=45, newline=46, pad=47)
 NUM_WORDS = 40
 """Ids below this are ordinary words."""
 
@@ -36,7 +34,7 @@ def small_config(
         "eos_token_id": TOKENS.eos,
         "rope_parameters": {"rope_type": "default", "rope_theta": 1e4, "mrope_section": [2, 1, 1]},
     }
-    small_heads = {"depth": 1, "num_heads": 2, "mlp_ratio": 2, "point_width": 24, "camera_width": 16}
+    small_heads: dict[str, Any] = {"depth": 1, "num_heads": 2, "mlp_ratio": 2, "point_width": 24, "camera_width": 16}
     defaults = {
         "text_config": Qwen2VLTextConfig(**(shape | (text or {}))),
         "vision_config": Qwen2VLVisionConfig(
@@ -82,7 +80,9 @@ def left_padded(prompts: Sequence[Int[Tensor, "1 tokens"]]) -> dict[str, Int[Ten
     length = max(ids.shape[1] for ids in prompts)
     pads = [length - ids.shape[1] for ids in prompts]
     return {
-        "input_ids": torch.cat([torch.nn.functional.pad(ids, (pad, 0), value=TOKENS.pad) for ids, pad in zip(prompts, pads, strict=True)]),
+        "input_ids": torch.cat(
+            [torch.nn.functional.pad(ids, (pad, 0), value=TOKENS.pad) for ids, pad in zip(prompts, pads, strict=True)]
+        ),
         "attention_mask": torch.stack([(torch.arange(length) >= pad).long() for pad in pads]),
     }
 
@@ -97,4 +97,7 @@ def random_pictures(*grids: Grid, seed: int = 0) -> dict[str, Tensor]:
     """`pixel_values` and `image_grid_thw` of pictures whose merged tokens form these grids."""
     generator = torch.Generator().manual_seed(seed)
     thw = torch.tensor([(1, 2 * rows, 2 * columns) for rows, columns in grids])
-    return {"pixel_values": torch.randn(int(thw.prod(1).sum()), 3 * 2 * 4 * 4, generator=generator), "image_grid_thw": thw}
+    return {
+        "pixel_values": torch.randn(int(thw.prod(1).sum()), 3 * 2 * 4 * 4, generator=generator),
+        "image_grid_thw": thw,
+    }

@@ -6,6 +6,7 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from g2vlm.attention import attend
+from g2vlm.config import PictureAttention, Visibility
 from g2vlm.layout import Layout, Picture, Text, ViewBlock, lay_out, lay_out_step
 
 MIXED_BATCH = [
@@ -15,7 +16,7 @@ MIXED_BATCH = [
 PADDING = [0, 5]
 
 
-def mixed_layout(visibility="global", picture_attention="full") -> Layout:
+def mixed_layout(visibility: Visibility = "global", picture_attention: PictureAttention = "full") -> Layout:
     return lay_out(MIXED_BATCH, visibility=visibility, picture_attention=picture_attention, padding=PADDING)
 
 
@@ -69,10 +70,10 @@ def test_keys_of_a_cache_lie_in_the_order_of_the_sequence(layout, backend):
 
 def test_gradients_equal_those_of_a_dense_masked_softmax():
     layout = mixed_layout()
-    qkv = [x.requires_grad_() for x in random_qkv(layout)]
+    q, k, v = (x.requires_grad_() for x in random_qkv(layout))
     weight = torch.randn(len(layout.order), 4, 8)
-    grads = torch.autograd.grad((weight * attend(*qkv, layout, 0)).sum(), qkv)
-    wanted = torch.autograd.grad((weight * dense(*qkv, layout, 0)).sum(), qkv)
+    grads = torch.autograd.grad((weight * attend(q, k, v, layout, 0)).sum(), (q, k, v))
+    wanted = torch.autograd.grad((weight * dense(q, k, v, layout, 0)).sum(), (q, k, v))
     torch.testing.assert_close(grads, wanted, atol=1e-5, rtol=0)
 
 

@@ -1,5 +1,6 @@
 from dataclasses import asdict
 
+import jaxtyping
 import pytest
 
 from g2vlm.config import G2VLMConfig, HeadsConfig
@@ -75,7 +76,8 @@ def test_derived_sizes():
 @pytest.mark.parametrize(
     "field", ["visibility", "view_positions", "picture_attention", "dino_windows", "view_resize", "attention"]
 )
-def test_an_unknown_choice_is_refused_with_the_choices(field):
+def test_an_unknown_choice_is_refused_with_the_choices(field, monkeypatch):
+    monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)  # as outside the tests, which check types first
     with pytest.raises(ValueError, match=rf"{field} is 'magic'; it must be one of \('\w+', '\w+'"):
         small_config(**{field: "magic"})
 
@@ -104,7 +106,8 @@ def test_numbers_that_do_not_fit_are_named(changes, message):
 def test_options_change_on_a_copy():
     config = small_config()
     copy = config.with_options(visibility="frame", heads={"depth": 4})
-    assert (copy.visibility, copy.heads) == ("frame", HeadsConfig(**(asdict(config.heads) | {"depth": 4})))
+    assert copy.visibility == "frame"
+    assert asdict(copy.heads) == asdict(config.heads) | {"depth": 4}
     assert copy.text_config.to_dict() == config.text_config.to_dict()
     assert (config.visibility, config.heads.depth) == ("global", 1)
 

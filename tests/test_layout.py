@@ -147,7 +147,8 @@ def test_what_views_see_known_by_hand(visibility, first_view, second_view):
 
 def test_mixed_takes_turns_and_begins_with_single_views():
     layout = lay_out([SCENE], visibility="mixed")
-    for layer, visibility in enumerate(["frame", "global", "frame", "global"]):
+    turns: list[Visibility] = ["frame", "global", "frame", "global"]
+    for layer, visibility in enumerate(turns):
         assert layout.visible(layer).equal(lay_out([SCENE], visibility=visibility).visible(layer))
 
 
@@ -173,7 +174,7 @@ def test_samples_do_not_see_each_other_and_padding_sees_and_is_seen_by_nothing()
 
 @pytest.mark.parametrize("keys_in_order", [False, True])
 def test_groups_see_what_the_dense_twin_sees(keys_in_order):
-    for seed in range(40):
+    for seed in range(20):
         layout = random_layout(seed)
         for layer in (0, 1):
             groups = mask_of_groups(layout, layer, keys_in_order=keys_in_order)
@@ -182,7 +183,7 @@ def test_groups_see_what_the_dense_twin_sees(keys_in_order):
 
 @pytest.mark.parametrize("keys_in_order", [False, True])
 def test_intervals_say_what_the_dense_twin_sees(keys_in_order):
-    for seed in range(40):
+    for seed in range(20):
         layout = random_layout(seed, may_be_isolated=False)
         for layer in (0, 1):
             intervals = mask_of_intervals(layout, layer, keys_in_order=keys_in_order)
@@ -267,9 +268,17 @@ def test_views_that_touch_are_one_block():
 @pytest.mark.parametrize(
     ("segment", "grids", "message"),
     [
-        (ViewBlock(((2, 3),)), {"views": [(2, 2)]}, r"view at token 2 has 6 placeholders of id 44, but its grid is \(2, 2\)"),
+        (
+            ViewBlock(((2, 3),)),
+            {"views": [(2, 2)]},
+            r"view at token 2 has 6 placeholders of id 44, but its grid is \(2, 2\)",
+        ),
         (ViewBlock(((2, 3),)), {}, r"view at token 2 has 6 placeholders of id 44, but its grid is None"),
-        (Picture((2, 3)), {"pictures": [(3, 3)]}, r"image at token 2 has 6 placeholders of id 45, but its grid is \(3, 3\)"),
+        (
+            Picture((2, 3)),
+            {"pictures": [(3, 3)]},
+            r"image at token 2 has 6 placeholders of id 45, but its grid is \(3, 3\)",
+        ),
         (Picture((2, 3)), {"views": [(2, 3)]}, r"image at token 2 .* its grid is None"),
         (ViewBlock(((2, 3),)), {"views": [(2, 3), (1, 1)]}, r"1 of 2 grids have no placeholders"),
         (Picture((2, 3)), {"pictures": [(2, 3)] * 3}, r"2 of 3 grids have no placeholders"),

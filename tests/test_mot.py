@@ -1,3 +1,5 @@
+from typing import Any
+
 import pytest
 import torch
 from torch import Tensor
@@ -26,7 +28,8 @@ def random_tokens(layout: Layout) -> Tensor:
 
 def equal_experts(decoder: MoTDecoder) -> MoTDecoder:
     """Both experts with the weights of the semantic one, and a LayerScale of one."""
-    for part in (*decoder.layers, decoder.norm):
+    parts: list[Any] = [*decoder.layers, decoder.norm]
+    for part in parts:
         weights = part.semantic.state_dict()
         gammas = {key: torch.ones(32) for key in part.geometric.state_dict() if key.endswith("gamma")}
         part.geometric.load_state_dict(weights | gammas, strict=True)
@@ -140,11 +143,11 @@ def test_a_cache_holds_keys_in_sequence_order_and_changes_nothing():
     x, cache = random_tokens(layout), DynamicCache()
     torch.testing.assert_close(decoder(x, layout, cache=cache)[0], decoder(x, layout)[0], atol=1e-5, rtol=1e-5)
     assert cache.get_seq_length() == 15
-    assert cache.layers[0].keys is not None
-    assert cache.layers[0].keys.shape == (2, 2, 15, 8)
-    first = decoder.layers[0]
-    v = first.semantic.v(first.semantic.norm_attn(x[:1])).view(2, 8)
-    torch.testing.assert_close(cache.layers[0].values[0, :, 0], v)
+    stored: Any = cache.layers[0]
+    assert stored.keys.shape == (2, 2, 15, 8)
+    block: Any = decoder.layers[0]
+    v = block.semantic.v(block.semantic.norm_attn(x[:1])).view(2, 8)
+    torch.testing.assert_close(stored.values[0, :, 0], v)
 
 
 def test_qk_norm_can_be_off_for_one_expert():

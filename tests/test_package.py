@@ -73,7 +73,9 @@ def test_the_version_is_the_same_wherever_it_is_written():
 
 def test_every_dependency_has_a_tested_version():
     project = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["project"]
-    wanted = {re.match(r"[\w-]+", line)[0] for line in project["dependencies"] + project["optional-dependencies"]["dev"]}
+    wanted = {
+        re.match(r"[\w-]+", line)[0] for line in project["dependencies"] + project["optional-dependencies"]["dev"]
+    }
     pinned = re.findall(r"^([\w-]+)==[\d.]+$", (REPOSITORY / "constraints.txt").read_text(), re.MULTILINE)
     assert wanted <= {name.lower() for name in pinned}
 

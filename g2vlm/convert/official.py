@@ -142,7 +142,7 @@ def read_config(folder: Path, names: Collection[str], tokens: TokenIds | None = 
     parts = {part: _read(folder / file) for part, file in CONFIG_FILES.items()}
     text = parts["text_config"]
     tokens = tokens or tokens_of(folder, text["vocab_size"])
-    text |= {"bos_token_id": tokens.bos, "eos_token_id": tokens.eos, "tie_word_embeddings": False}
+    text |= {"bos_token_id": None, "eos_token_id": None, "tie_word_embeddings": False}  # `tokens` has the ids
     has_confidence, has_global = (
         any(name.startswith(head) for name in names) for head in ("conf_head.", "global_point_head.")
     )

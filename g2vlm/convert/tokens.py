@@ -35,22 +35,26 @@ SPELLINGS = {
 """Each special token as Qwen2-VL's tokenizer writes it (a newline is Ċ in byte-level BPE)."""
 
 
+UNKNOWN = TokenIds(bos=-1, eos=-2, vision_start=-3, vision_end=-4, view_patch=-5, image_patch=-6, newline=-7, pad=-8)
+"""Ids that no vocabulary contains: weights can be read and converted without knowing better, but not prompted."""
+
 log = logging.getLogger("g2vlm")
 
 
 def tokens_of(folder: Path, vocab_size: int) -> TokenIds:
-    """Ids read from `tokenizer.json`; without it those of the public vocabulary, with a warning where it is another."""
+    """Ids read from `tokenizer.json`; without it those of the public vocabulary, or `UNKNOWN` with a warning."""
     path = folder / "tokenizer.json"
     if not path.is_file():
-        if vocab_size != PUBLIC_VOCABULARY:
-            log.warning(
-                "%s: no tokenizer.json, and a vocabulary of %d is not the public one of %d: its special tokens are unknown; "
-                "add the file, or pass tokens=TokenIds(...)",
-                folder,
-                vocab_size,
-                PUBLIC_VOCABULARY,
-            )
-        return TokenIds()
+        if vocab_size == PUBLIC_VOCABULARY:
+            return TokenIds()
+        log.warning(
+            "%s: no tokenizer.json, and a vocabulary of %d is not the public one of %d: its special tokens stay unknown; "
+            "add the file, or pass tokens=TokenIds(...)",
+            folder,
+            vocab_size,
+            PUBLIC_VOCABULARY,
+        )
+        return UNKNOWN
     from tokenizers import Tokenizer  # only needed here
 
     tokenizer = Tokenizer.from_file(str(path))
@@ -59,4 +63,4 @@ def tokens_of(folder: Path, vocab_size: int) -> TokenIds:
         raise ValueError(
             f"{path}: no token {', '.join(missing)}; it is not a Qwen2-VL tokenizer: pass tokens=TokenIds(...)"
         )
-    return TokenIds(**ids)
+    return TokenIds(**{name: id for name, id in ids.items() if id is not None})

@@ -73,7 +73,9 @@ def _intrinsics(fx: float, fy: float, cx: float, cy: float) -> Float[np.ndarray,
     return np.array([[fx, 0, cx + 0.5], [0, fy, cy + 0.5], [0, 0, 1]])
 
 
-def sample_nearest(values: Float[np.ndarray, "height width"], size: tuple[int, int]) -> Float[np.ndarray, "rows columns"]:
+def sample_nearest(
+    values: Float[np.ndarray, "height width"], size: tuple[int, int]
+) -> Float[np.ndarray, "rows columns"]:
     """A map at another size, each value taken from the nearest pixel; never a mixture of two depths."""
     height, width = values.shape
     rows = ((np.arange(size[0]) + 0.5) * height / size[0]).astype(int)

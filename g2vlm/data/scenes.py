@@ -1,7 +1,8 @@
 """Procedural furnished rooms with exact truth: pictures, depth, normals, cameras, objects and correspondences.
 
 A room is a function of its integer seed alone. `rooms` plans each one in pure Python and draws all of their views by
-analytic ray casting in torch. The world frame of a room has its origin on the floor below the middle of the ceiling, z up, metres.
+analytic ray casting in torch. The world frame of a room has its origin on the floor below the middle of the ceiling,
+z up, in metres.
 """
 
 import math
@@ -16,11 +17,16 @@ from torch import Tensor
 from g2vlm.data.rooms_furniture import Material, Part, Triple
 from g2vlm.data.rooms_plan import Piece, Plan, plan_room, view_poses
 from g2vlm.data.rooms_render import Cameras, Stage, lamp_maps, render
+from g2vlm.geometry.camera import project, unproject
+from g2vlm.geometry.pose import invert, transform
 from g2vlm.records import Views
 
 TRAIN_SEEDS = range(100_000_000)
 VALIDATION_SEEDS = range(100_000_000, 101_000_000)
 TEST_SEEDS = range(101_000_000, 102_000_000)
+
+SAME_SURFACE = 0.01
+"""Metres between a point and the plane seen in its direction below which they are taken to be one."""
 
 
 @dataclass(frozen=True)
@@ -105,8 +111,8 @@ def correspondences(
 ) -> Correspondences:
     """Random pixel centres of the source view and where the same points appear in the target view.
 
-    A point is visible when it lies in the target picture, on its side of the surface, and no deeper than the surface
-    seen there; that surface is taken as the tangent plane of the pixel it falls into, which is exact for flat faces.
+    A point is visible when it lies in the target picture and on the surface of its object that is seen there; that
+    surface is taken as the tangent plane at the centre of the pixel hit, which is exact for flat faces.
     """
     views = rooms.views
     assert views.depth is not None
@@ -114,36 +120,34 @@ def correspondences(
     assert views.poses is not None
     assert views.normals is not None
     num_scenes, num_views, height, width = views.depth.shape
-    for name, chosen, size in (
+    for name, chosen, length in (
         ("scene", scene, num_scenes),
         ("source_view", source_view, num_views),
         ("target_view", target_view, num_views),
     ):
-        if not 0 <= chosen < size:
-            raise ValueError(f"{name} must be in 0..{size - 1}, got {chosen}")
+        if not 0 <= chosen < length:
+            raise ValueError(f"{name} must be in 0..{length - 1}, got {chosen}")
     if count < 1:
         raise ValueError(f"count must be at least 1, got {count}")
-    device = views.depth.device
-    picked = torch.randint(height * width, (count,), generator=generator, device=device)
-    source = torch.stack([picked % width, picked // width], dim=1).to(views.depth) + 0.5
-    focal, centre = views.intrinsics[scene, 0, [0, 1], [0, 1]], views.intrinsics[scene, 0, :2, 2]
 
-    def ray(pixels: Tensor) -> Tensor:
-        return torch.cat([(pixels - centre) / focal, torch.ones_like(pixels[:, :1])], dim=1)
+    instances, normals, poses, intrinsics = (
+        x[scene] for x in (rooms.instances, views.normals, views.poses, views.intrinsics)
+    )
+    points = unproject(views.depth[scene], intrinsics)
+    picked = torch.randint(height * width, (count,), generator=generator, device=points.device)
+    row, column = picked // width, picked % width
+    source_pixels = torch.stack([column, row], dim=1).to(points) + 0.5
+    source_instances = instances[source_view, row, column]
+    world = transform(poses[source_view], points[source_view, row, column])
+    seen = transform(invert(poses[target_view]), world)
+    target_pixels = project(seen, intrinsics[target_view])
 
-    depth, pose = views.depth[scene], views.poses[scene]
-    point = ray(source) * depth[source_view].flatten()[picked, None]
-    world = point @ pose[source_view, :3, :3].T + pose[source_view, :3, 3]
-    seen = (world - pose[target_view, :3, 3]) @ pose[target_view, :3, :3]
-    target = seen[:, :2] / seen[:, 2:] * focal + centre
-    size = torch.tensor([width, height], device=device)
-    is_inside = (seen[:, 2] > 0) & (target >= 0).all(1) & (target < size).all(1)
-    column, row = target.nan_to_num().clamp(min=0).minimum(size - 1).long().unbind(1)
-    normal = views.normals[scene, target_view, row, column]
-    anchor = ray(torch.stack([column, row], dim=1).to(depth) + 0.5) * depth[target_view, row, column][:, None]
-    behind = ((anchor - seen) * normal).sum(1)
-    is_same = rooms.instances[scene, source_view].flatten()[picked] == rooms.instances[scene, target_view, row, column]
-    return Correspondences(source, target, is_inside & is_same & (behind.abs() < 0.01))
+    end = points.new_tensor([width, height])
+    is_inside = (seen[:, 2] > 0) & (target_pixels >= 0).all(1) & (target_pixels < end).all(1)
+    column, row = target_pixels.nan_to_num().clamp(min=0).minimum(end - 1).long().unbind(1)
+    off_plane = ((points[target_view, row, column] - seen) * normals[target_view, row, column]).sum(1).abs()
+    is_same = (source_instances == instances[target_view, row, column]) & (off_plane < SAME_SURFACE)
+    return Correspondences(source_pixels, target_pixels, is_inside & is_same)
 
 
 def floats(numbers: Sequence, device: torch.device | str) -> Tensor:

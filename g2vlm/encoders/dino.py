@@ -1,6 +1,7 @@
 """The geometric encoder: DINOv2 with registers, one patch token per 14 x 14 pixels."""
 
-import torch
+from typing import Any
+
 import torch.nn.functional as F
 from einops import rearrange
 from jaxtyping import Float
@@ -33,21 +34,21 @@ class DinoEncoder(nn.Module):
 
 
 def image_windows(
-    module: nn.Module, query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, scaling: float, **_: object
+    module: Any, query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, scaling: float, **_: object
 ) -> tuple[Tensor, None]:
     """Attention inside each image; query, key and value are [views, heads, tokens, head width]."""
     return rearrange(full_attention(query, key, value, scale=scaling), "v n t h -> v t n h"), None
 
 
 def drifting_windows(
-    module: nn.Module, query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, scaling: float, **_: object
+    module: Any, query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, scaling: float, **_: object
 ) -> tuple[Tensor, None]:
     """Attention windows as the released G2VLM code lays them, kept for its weights.
 
     All images' tokens stand in one row, P + 1 + R each (patches, class, registers), but windows are P long: they drift
     against the images, and the last rows lie in none (there the released kernel leaves memory unset; here it is 0).
     """
-    images, _, tokens, _ = query.shape
+    images, tokens = query.shape[0], query.shape[2]
     num_patches = tokens - 1 - module.config.num_register_tokens
     q, k, v = (rearrange(x, "v n t h -> n (v t) h") for x in (query, key, value))
     covered = images * num_patches

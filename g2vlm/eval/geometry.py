@@ -72,7 +72,8 @@ def summarise(scores: Sequence[SceneScores]) -> Summary:
     """The table's row over all scenes; a score that no scene has is NaN."""
     rotation = [angle for scene in scores for angle in scene.rotation_deg]
     absrel, delta1, auc30 = (
-        [value for scene in scores if not np.isnan(value := getattr(scene, name))] for name in ("absrel", "delta1", "auc30")
+        [value for scene in scores if not np.isnan(value := getattr(scene, name))]
+        for name in ("absrel", "delta1", "auc30")
     )
     return Summary(
         absrel=_mean(absrel),

@@ -15,7 +15,7 @@ CONVENTIONS = {
     "world": "camera frame of the first view",
     "axes": "OpenCV: x right, y down, z forward",
     "poses": "world_from_camera, 4x4, camera-to-world",
-    "intrinsics": "3x3, in pixels of the original photo, pixel centres at +0.5",
+    "intrinsics": "3x3, in pixels of the original photo, pixel centres at +0.5; null if none fits the points",
     "depth": "z-depth, 0 where nothing finite was predicted",
     "points": "world frame",
     "mask": "False also at depth edges, which are left out of the PLY unless kept",
@@ -80,12 +80,17 @@ def cameras(reconstruction: Reconstruction) -> list[dict[str, Any]]:
             "height": reconstruction.original_sizes[view][0],
             "map_width": reconstruction.depth[view].shape[1],
             "map_height": reconstruction.depth[view].shape[0],
-            "intrinsics": reconstruction.intrinsics[view].tolist(),
-            "intrinsics_relative_error": float(reconstruction.intrinsics_error[view]),
+            "intrinsics": _known(reconstruction.intrinsics[view]),
+            "intrinsics_relative_error": _known(reconstruction.intrinsics_error[view]),
             "world_from_camera": reconstruction.poses[view].tolist(),
         }
         for view, name in enumerate(reconstruction.names)
     ]
+
+
+def _known(numbers: np.ndarray | np.floating) -> Any:
+    """Numbers for JSON, or None: no camera fits the points of a view that is noise, or all depth edges."""
+    return numbers.tolist() if np.isfinite(numbers).all() else None
 
 
 def account(reconstruction: Reconstruction) -> dict[str, Any]:

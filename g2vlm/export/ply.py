@@ -55,9 +55,11 @@ def _require_points(reconstruction: Reconstruction, valid: list, kept: list, min
     if any(pixels.any() for pixels in kept):
         return
     if not any(pixels.any() for pixels in valid):
-        raise ValueError("no pixel of any view has a valid point; keep depth edges, or use other photos")
+        raise ValueError(
+            "every predicted point is not finite or at a depth edge; keep edges, or leave ply out of the formats"
+        )
     highest = max(c[v].max() for c, v in zip(reconstruction.confidence, valid, strict=True) if v.any())
-    raise ValueError(f"no point reaches min_confidence {min_confidence}: the highest is {highest:.3f}; lower it")
+    raise ValueError(f"no point reaches min_confidence {min_confidence}; the highest is {highest:.3f}, so ask for less")
 
 
 def _points_of_view(reconstruction: Reconstruction, view: int, pixels: np.ndarray) -> np.ndarray:

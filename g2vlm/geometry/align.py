@@ -46,7 +46,7 @@ def fit_scale(
     The truncation caps the weighted residual. Without one this is a weighted median of the ratios target / source. With
     one the sum is still piecewise linear in s and bends upwards only at such a ratio, so the best ratio is the minimum;
     one sort and prefix sums evaluate it at all of them. Of equally good ratios the smallest is taken. Computed in
-    float64; no gradient flows.
+    float64; no gradient flows. NaN in an entry with weight makes the objective NaN, and the scale worthless.
     """
     is_used = (weight > 0) & (source != 0)
     x, y, w = (torch.where(is_used, values, 0).double() for values in (source, target, weight))
@@ -67,8 +67,9 @@ def _weighted_median(values: Float[Tensor, "*batch n"], weight: Float[Tensor, "*
     """Index of the smallest value at which half of the weight is reached; values without weight must be inf."""
     order = values.argsort(dim=-1, stable=True)
     reached = weight.gather(-1, order).cumsum(-1)
-    position = torch.searchsorted(reached, reached[..., -1:] / 2).clamp(max=values.shape[-1] - 1)  # NaN points past the end
-    return order.gather(-1, position)[..., 0]
+    position = torch.searchsorted(reached, reached[..., -1:] / 2)
+    inside = position.clamp(max=values.shape[-1] - 1)  # a weight of NaN points past the end
+    return order.gather(-1, inside)[..., 0]
 
 
 def _best_ratio(

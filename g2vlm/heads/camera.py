@@ -44,7 +44,9 @@ class CameraHead(nn.Module):
         rotation, translation = self.raw(hidden)
         return pose_from(rotation_from_nine(rotation.float()), translation.float())
 
-    def raw(self, hidden: Float[Tensor, "views tokens inner"]) -> tuple[Float[Tensor, "views 9"], Float[Tensor, "views 3"]]:
+    def raw(
+        self, hidden: Float[Tensor, "views tokens inner"]
+    ) -> tuple[Float[Tensor, "views 9"], Float[Tensor, "views 3"]]:
         """Rotation numbers (row-major 3 x 3, before they become a rotation) and translation."""
         for block in self.residual:
             hidden = block(hidden)

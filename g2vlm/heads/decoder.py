@@ -37,7 +37,9 @@ class CrossAttention(nn.Module):
         self.v = nn.Linear(width, width)
         self.proj = nn.Linear(width, width)
 
-    def forward(self, x: Float[Tensor, "views tokens width"], context: Tensor, angles: Tensor, places: Tensor) -> Tensor:
+    def forward(
+        self, x: Float[Tensor, "views tokens width"], context: Tensor, angles: Tensor, places: Tensor
+    ) -> Tensor:
         q, k, v = (
             rearrange(f(y), "v t (n h) -> v t n h", n=self.num_heads)
             for f, y in ((self.q, x), (self.k, context), (self.v, context))
@@ -102,10 +104,10 @@ class HeadDecoder(nn.Module):
     ) -> Float[Tensor, "views tokens out_width"]:
         """tokens: hidden states of one view per row, patches in row-major order. context: view 0 and its grid."""
         angles = grid_angles(*grid, self.head_width, self.rope_base, tokens.device)
+        placed = None
         if context is not None:
-            other, other_grid = context
-            places = grid_angles(*other_grid, self.head_width, self.rope_base, tokens.device)
-            context = (other, places)
+            others, other_grid = context
+            placed = others, grid_angles(*other_grid, self.head_width, self.rope_base, tokens.device)
         for block in self.blocks:
-            tokens = block(tokens, angles, context)
+            tokens = block(tokens, angles, placed)
         return self.linear_out(tokens)

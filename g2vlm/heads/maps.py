@@ -14,9 +14,7 @@ from g2vlm.layout import Grid
 class MapHead(nn.Module):
     """Decoder, then each patch token becomes patch x patch pixels of `channels` values (pixel shuffle)."""
 
-    def __init__(
-        self, width: int, channels: int, patch: int, config: HeadsConfig, *, has_context: bool = False
-    ):
+    def __init__(self, width: int, channels: int, patch: int, config: HeadsConfig, *, has_context: bool = False):
         super().__init__()
         self.channels, self.patch = channels, patch
         self.decoder = HeadDecoder(width, config.point_width, config, has_context=has_context)

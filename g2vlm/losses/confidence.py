@@ -16,7 +16,7 @@ def confidence_loss(
 ) -> Float[Tensor, ""]:
     """Binary cross-entropy against "the error of this point is below `good_below`", mean over the valid pixels.
 
-    error: what the local point loss charges for the point (`points.point_error`); it gets no gradient from here.
+    error: what the local point loss charges for the point (`points.point_error`); no gradient reaches it.
     """
-    is_good = (error.detach() < good_below).to(logits.dtype)
+    is_good = (error < good_below).to(logits.dtype)
     return masked_mean(F.binary_cross_entropy_with_logits(logits, is_good, reduction="none"), mask)

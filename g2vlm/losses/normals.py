@@ -49,9 +49,9 @@ def point_map_normal_loss(
 def cell_corners(pixels: Shaped[Tensor, "s v h w"], cells: Int[Tensor, " n"] | None) -> Shaped[Tensor, "4 s v n"]:
     """The four pixels of each cell, going round: top left, top right, bottom right, bottom left."""
     height, width = pixels.shape[2:]
-    if cells is None:
-        cells = torch.arange((height - 1) * (width - 1), device=pixels.device)
-    first = cells.to(pixels.device) // (width - 1) * width + cells % (width - 1)
+    chosen = torch.arange((height - 1) * (width - 1)) if cells is None else cells
+    row, column = chosen.to(pixels.device) // (width - 1), chosen.to(pixels.device) % (width - 1)
+    first = row * width + column
     corners = torch.stack([first, first + 1, first + width + 1, first + width])
     return pixels.flatten(2, 3)[:, :, corners].movedim(2, 0)
 

@@ -132,7 +132,8 @@ class Objective:
                     f"predicted point maps are {tuple(prediction.local_points.shape)}, true ones "
                     f"{tuple(target.local_points.shape)}; bring both to the same scenes, views and pixels"
                 )
-            prediction, target = _in_full_precision(prediction), _in_full_precision(target)
+            precision = torch.promote_types(prediction.local_points.dtype, torch.float32)
+            prediction, target = _cast(prediction, precision), _cast(target, precision)
             height, width = target.mask.shape[2:]
             pixels, cells = (self._draw(n, generator) for n in (height * width, (height - 1) * (width - 1)))
             aligned = align(prediction, target, pixels)
@@ -218,7 +219,6 @@ def at(maps: Shaped[Tensor, "s v h w *c"], pixels: Int[Tensor, " p"] | None) -> 
 Record = TypeVar("Record", Prediction, Target)
 
 
-def _in_full_precision(record: Record) -> Record:
+def _cast(record: Record, dtype: torch.dtype) -> Record:
     tensors = {field.name: value for field in fields(record) if (value := getattr(record, field.name)) is not None}
-    floating = {name: value for name, value in tensors.items() if value.is_floating_point()}
-    return replace(record, **{name: x.to(torch.promote_types(x.dtype, torch.float32)) for name, x in floating.items()})
+    return replace(record, **{name: x.to(dtype) for name, x in tensors.items() if x.is_floating_point()})

@@ -1,4 +1,4 @@
-"""Checkpoints of a run: weights, optimiser state, step and recipe; a folder is whole or absent."""
+"""Checkpoints of a run: a model that loads like any other, optimiser state, step and recipe; whole or absent."""
 
 import json
 import shutil
@@ -7,52 +7,45 @@ from pathlib import Path
 
 import torch
 from safetensors.torch import load_file, save_file
-from torch import nn
 from torch.optim import Optimizer
 
+from g2vlm.hub import load_model, save, whole_folder
+from g2vlm.train.loop import Learner
 from g2vlm.train.recipe import Recipe
 
+CORRESPONDENCE = "correspondence.safetensors"
+KEPT = 2
+"""How many of the newest checkpoints stay."""
 
-def save_checkpoint(folder: Path, model: nn.Module, optimizer: Optimizer, step: int, recipe: Recipe) -> Path:
-    """Write `folder/step_N`, under another name first, then rename; only the two newest are kept."""
-    target = folder / f"step_{step:07d}"
-    partial = folder / f".{target.name}.partial"
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(parents=True)
-    learned = {name: p.detach().contiguous() for name, p in model.named_parameters()}
-    save_file(learned, partial / "model.safetensors", metadata={"format": "pt"})
-    torch.save(optimizer.state_dict(), partial / "optimizer.pt")
-    (partial / "state.json").write_text(json.dumps({"step": step, "recipe": asdict(recipe)}, indent=1))
-    if target.exists():
-        shutil.rmtree(target)
-    partial.rename(target)
-    for old in checkpoints(folder)[:-2]:
+
+def save_checkpoint(run: Path, learner: Learner, optimizer: Optimizer, step: int, recipe: Recipe) -> Path:
+    """Write `run/step_N`: `model/` (for `g2vlm.load`), the training-only heads, optimizer.pt and state.json; then drop the
+    oldest ones."""
+    target = run / f"step_{step:07d}"
+    with whole_folder(target, overwrite=True) as partial:
+        save(learner.model, partial / "model")
+        if learner.correspondence is not None:
+            save_file(learner.correspondence.state_dict(), partial / CORRESPONDENCE)
+        torch.save(optimizer.state_dict(), partial / "optimizer.pt")
+        (partial / "state.json").write_text(json.dumps({"step": step, "recipe": asdict(recipe)}, indent=1) + "\n")
+    for old in checkpoints(run)[:-KEPT]:
         shutil.rmtree(old)
     return target
 
 
-def checkpoints(folder: Path) -> list[Path]:
+def checkpoints(run: Path) -> list[Path]:
     """Whole checkpoints of a run, oldest first."""
-    return sorted(folder.glob("step_*"))
+    return sorted(run.glob("step_*"))
 
 
-def resume(folder: Path, model: nn.Module, optimizer: Optimizer) -> int:
+def resume(run: Path, learner: Learner, optimizer: Optimizer) -> int:
     """Load the newest checkpoint; returns the number of finished steps, 0 when there is none."""
-    found = checkpoints(folder)
+    found = checkpoints(run)
     if not found:
         return 0
     newest = found[-1]
-    load_parameters(model, newest / "model.safetensors")
+    learner.model.load_state_dict(load_model(newest / "model").state_dict())
+    if learner.correspondence is not None:
+        learner.correspondence.load_state_dict(load_file(newest / CORRESPONDENCE))
     optimizer.load_state_dict(torch.load(newest / "optimizer.pt", weights_only=True))
     return json.loads((newest / "state.json").read_text())["step"]
-
-
-def load_parameters(model: nn.Module, file: Path) -> None:
-    """Fill every parameter of the model from a file that holds exactly those; anything else raises ValueError."""
-    values = load_file(file)
-    parameters = dict(model.named_parameters())
-    if values.keys() != parameters.keys():
-        raise ValueError(f"{file} does not fit the model: {sorted(values.keys() ^ parameters.keys())[:8]} differ")
-    with torch.no_grad():
-        for name, parameter in parameters.items():
-            parameter.copy_(values[name])

@@ -1,8 +1,8 @@
 """What happens beside a training step: a log that is also a table, and checkpoints."""
 
 import json
-from pathlib import Path
 from collections.abc import Callable
+from pathlib import Path
 
 from g2vlm.train.loop import Hook, Progress
 

@@ -3,14 +3,17 @@
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import torch
 from accelerate import Accelerator
 from torch import Tensor
 from torch.optim import Optimizer
 
+from g2vlm.heads.correspondence import CorrespondenceHeads
+from g2vlm.losses.correspondence import correspondence_loss, patch_matches
 from g2vlm.losses.objective import LossReport, Objective, Prediction
-from g2vlm.model import G2VLM
+from g2vlm.model import G2VLM, G2VLMOutput
 from g2vlm.processor import Processor
 from g2vlm.records import Geometry, Views
 from g2vlm.train.optim import learning_rate, set_lr
@@ -31,8 +34,19 @@ class Progress:
 Hook = Callable[[Progress], None]
 
 
+class Learner(NamedTuple):
+    """What learns: the model, and heads that are dropped after training (None without correspondence supervision)."""
+
+    model: G2VLM
+    correspondence: CorrespondenceHeads | None = None
+
+    def parameters(self) -> list[torch.nn.Parameter]:
+        parts = [part for part in self if part is not None]
+        return [p for part in parts for p in part.parameters() if p.requires_grad]
+
+
 def train(
-    model: G2VLM,
+    learner: Learner,
     processor: Processor,
     batches: Iterator[Views],
     optimizer: Optimizer,
@@ -47,8 +61,7 @@ def train(
     A step whose gradient is not finite is skipped and logged with a norm of inf or nan.
     """
     objective = Objective(recipe.weights, recipe.pixel_fraction)
-    learning = [p for p in model.parameters() if p.requires_grad]
-    model.train()
+    learner.model.train()
     for step in range(first_step, recipe.steps):
         started = time.perf_counter()
         lr = learning_rate(recipe, step)
@@ -56,10 +69,11 @@ def train(
         truth = to_device(next(batches), accelerator.device)
         generator = torch.Generator().manual_seed(1_000_003 * recipe.seed + step)
         with accelerator.autocast():
-            prediction = predict(model, processor, truth)
-        report = objective(prediction, truth, generator=generator)
+            output = read(learner.model, processor, truth)
+            report = objective(stacked(output.geometry, len(truth.images)), truth, generator=generator)
+            report = with_correspondence(report, learner, output, truth, recipe.correspondence_weight)
         accelerator.backward(report.total)
-        norm = float(accelerator.clip_grad_norm_(learning, recipe.clip))
+        norm = float(accelerator.clip_grad_norm_(learner.parameters(), recipe.clip))
         if norm < float("inf"):
             optimizer.step()
         optimizer.zero_grad()
@@ -68,14 +82,31 @@ def train(
             hook(progress)
 
 
-def predict(model: torch.nn.Module, processor: Processor, truth: Views) -> Prediction:
+def read(model: torch.nn.Module, processor: Processor, truth: Views) -> G2VLMOutput:
     """What the model says about scenes whose views all have one size; every scene is one sample of the batch."""
     scenes, views = truth.images.shape[:2]
     images = list(truth.images.flatten(0, 1))
     grid = _unwrapped(model).grid(images[0])
     ids = processor.reconstruction_ids([grid] * views).expand(scenes, -1).to(truth.images.device)
-    output = model(ids, views=images, logits_to_keep=None, read_geometry=True, read_global_points=True)
-    return stacked(output.geometry, scenes)
+    return model(
+        ids, views=images, logits_to_keep=None, read_geometry=True, read_global_points=True, output_hidden_states=True
+    )
+
+
+def with_correspondence(
+    report: LossReport, learner: Learner, output: G2VLMOutput, truth: Views, weight: float
+) -> LossReport:
+    """The report with the correspondence loss added to it, where the learner has heads for it."""
+    heads = learner.correspondence
+    if heads is None:
+        return report
+    scenes, views = truth.images.shape[:2]
+    is_view = output.layout.is_geometric.view(scenes, -1)
+    states = [x[is_view].unflatten(0, (scenes, views, -1)) for x in output.hidden_states]
+    matches = patch_matches(truth, _unwrapped(learner.model).config.patch_size)
+    losses = [correspondence_loss(embeddings, matches) for embeddings in heads(states)]
+    loss = torch.stack(losses).mean()
+    return LossReport(report.total + weight * loss, report.parts | {"correspondence": loss.detach()})
 
 
 def stacked(geometry: Geometry, scenes: int) -> Prediction:

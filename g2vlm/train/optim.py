@@ -1,7 +1,7 @@
 """The optimiser and the learning rate of a recipe."""
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from torch import nn
 from torch.optim import AdamW, Optimizer
@@ -19,9 +19,8 @@ def freeze(model: nn.Module, parts: Iterable[str]) -> None:
             parameter.requires_grad_(False)
 
 
-def optimizer_of(model: nn.Module, recipe: Recipe) -> AdamW:
-    """AdamW over every learning parameter, each in exactly one group: matrices decay, vectors do not."""
-    learning = [p for p in model.parameters() if p.requires_grad]
+def optimizer_of(learning: Sequence[nn.Parameter], recipe: Recipe) -> AdamW:
+    """AdamW over the learning parameters, each in exactly one group: matrices decay, vectors do not."""
     groups = [
         {"params": [p for p in learning if p.ndim >= 2], "weight_decay": recipe.weight_decay},
         {"params": [p for p in learning if p.ndim < 2], "weight_decay": 0.0},

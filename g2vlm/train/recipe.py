@@ -17,6 +17,8 @@ class Recipe:
     schedule: "cosine" to `min_lr`, or "trapezoid": constant, then linear to `min_lr` over the last `cooldown` of the steps.
     frozen: parts of the names of parameters that do not learn.
     pixel_fraction: part of the pixels that enters the losses of a step.
+    correspondence_layers: decoder layers whose geometric tokens must also find their matches in other views; the heads
+    for it are not part of the model. correspondence_weight: of that loss, averaged over the layers.
     """
 
     name: str
@@ -25,7 +27,7 @@ class Recipe:
     scenes: int = 8
     views: int = 4
     sizes: tuple[Size, ...] = ((112, 112), (84, 112), (112, 84))
-    lr: float = 1.2e-3
+    lr: float = 1e-3
     min_lr: float = 1e-6
     warmup: int = 300
     schedule: Literal["cosine", "trapezoid"] = "trapezoid"
@@ -37,6 +39,8 @@ class Recipe:
     frozen: tuple[str, ...] = ("vision.", "embed_tokens.", ".semantic.")
     weights: LossWeights = LossWeights.RELEASED_CODE
     pixel_fraction: float = 0.25
+    correspondence_layers: tuple[int, ...] = ()
+    correspondence_weight: float = 0.1
     seed: int = 0
     log_every: int = 20
     save_every: int = 250
@@ -51,6 +55,7 @@ class Recipe:
 
 TINY_STAGE1 = Recipe(
     "tiny_stage1",
-    weights=LossWeights(global_points=0.3, camera=1.0, translation=40.0, normal_head=0.1),
+    weights=LossWeights(camera=0.5, translation=40.0, normal_head=0.1),
+    correspondence_layers=(0, 2),
 )
 """The recipe of the embedded weights; docs/models/tiny.md holds the command, the log and the result."""

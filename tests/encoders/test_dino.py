@@ -26,7 +26,9 @@ def stock(encoder: DinoEncoder) -> Dinov2WithRegistersModel:
 
 def whitened(images: Tensor) -> Tensor:
     """Images as DINOv2 was trained to see them, with ImageNet's means and deviations."""
-    return (images - torch.tensor([0.485, 0.456, 0.406])[:, None, None]) / torch.tensor([0.229, 0.224, 0.225])[:, None, None]
+    return (images - torch.tensor([0.485, 0.456, 0.406])[:, None, None]) / torch.tensor([0.229, 0.224, 0.225])[
+        :, None, None
+    ]
 
 
 def views_of(num_views: int, rows: int, columns: int) -> Tensor:
@@ -71,10 +73,9 @@ def test_drifting_windows_equal_a_loop_over_rows():
 
 
 @torch.no_grad()
-def test_one_image_lacks_only_its_last_rows():
-    encoder, images = small_encoder("reference"), views_of(1, 2, 3)
-    difference = (encoder(images) - small_encoder("per_image")(images)).abs()
-    assert difference.max() > 0.1
+def test_drifting_windows_change_even_a_single_image():
+    images = views_of(1, 2, 3)
+    assert (small_encoder("reference")(images) - small_encoder("per_image")(images)).abs().max() > 0.1
 
 
 @torch.no_grad()

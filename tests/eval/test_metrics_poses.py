@@ -7,7 +7,9 @@ from g2vlm.eval.metrics.poses import PairErrors, pair_errors, pose_auc, rotation
 
 
 def turn(axis, degrees):
-    return roma.rotvec_to_rotmat(torch.deg2rad(torch.tensor(degrees).double()) * torch.eye(3).double()[axis]).numpy()
+    return roma.rotvec_to_rotmat(
+        torch.deg2rad(torch.tensor(degrees, dtype=torch.float64)) * torch.eye(3).double()[axis]
+    ).numpy()
 
 
 def pose(rotation=None, translation=(0.0, 0.0, 0.0)):
@@ -58,6 +60,15 @@ def test_a_turned_camera_has_the_known_error():
     errors = pair_errors(prediction, truth)
     assert errors.rotation.item() == pytest.approx(10)
     assert errors.translation.item() == pytest.approx(20)
+
+
+@pytest.mark.parametrize("degrees", [1e-6, 179.999999])
+def test_angles_keep_their_digits_near_zero_and_near_half_a_turn(degrees):
+    truth = np.stack([pose(), pose(translation=(1, 0, 0))])
+    prediction = np.stack([pose(), pose(turn(1, degrees), turn(2, degrees) @ [1, 0, 0])])
+    errors = pair_errors(prediction, truth)
+    assert errors.rotation.item() == pytest.approx(degrees, abs=1e-9)
+    assert errors.translation.item() == pytest.approx(degrees, abs=1e-9)
 
 
 def test_the_frame_of_the_baseline_matters_when_a_rotation_is_wrong():

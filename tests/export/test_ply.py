@@ -78,10 +78,10 @@ def test_a_random_subset_is_drawn_by_its_seed(reconstruction):
 
 def test_an_empty_cloud_is_refused_with_the_highest_confidence(reconstruction):
     timid = replace(reconstruction, confidence=tuple(c * 0.5 for c in reconstruction.confidence))
-    with pytest.raises(ValueError, match=r"min_confidence 0\.9: the highest is 0\.500"):
+    with pytest.raises(ValueError, match=r"min_confidence 0\.9; the highest is 0\.500"):
         point_cloud(timid, Selection(min_confidence=0.9))
     blind = replace(reconstruction, mask=tuple(np.zeros_like(m) for m in reconstruction.mask))
-    with pytest.raises(ValueError, match="no pixel of any view"):
+    with pytest.raises(ValueError, match="keep edges, or leave ply out"):
         point_cloud(blind, Selection())
 
 

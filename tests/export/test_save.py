@@ -90,6 +90,17 @@ def test_cameras_and_account_say_what_is_needed_to_use_them(reconstruction, tmp_
     assert {"world", "axes", "poses", "intrinsics", "depth"} <= account["conventions"].keys()
 
 
+def test_a_camera_that_could_not_be_fitted_is_null(reconstruction, tmp_path):
+    unknown = reconstruction.intrinsics.copy(), reconstruction.intrinsics_error.copy()
+    for numbers in unknown:
+        numbers[2] = np.nan
+    save(replace(reconstruction, intrinsics=unknown[0], intrinsics_error=unknown[1]), tmp_path, ["json"])
+    cameras = json.loads((tmp_path / "cameras.json").read_text())["cameras"]
+    assert cameras[2]["intrinsics"] is None
+    assert cameras[2]["intrinsics_relative_error"] is None
+    assert cameras[1]["intrinsics_relative_error"] == pytest.approx(0.01)
+
+
 def test_the_cloud_says_its_scale_and_frame(reconstruction, tmp_path):
     save(reconstruction, tmp_path, ["ply"])
     comments = " ".join(PlyData.read(tmp_path / "points.ply").comments)

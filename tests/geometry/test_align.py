@@ -108,6 +108,14 @@ def test_the_scale_is_one_where_nothing_depends_on_it(truncation, empty):
 
 
 @pytest.mark.parametrize("truncation", [None, 0.5])
+@pytest.mark.parametrize("where", ["source", "target"])
+def test_nan_in_an_entry_with_weight_shows_in_the_objective(where, truncation):
+    source, target, weight = problem(1)
+    (source if where == "source" else target)[5] = torch.nan
+    assert fit_scale(source, target, weight, truncation).objective.isnan()
+
+
+@pytest.mark.parametrize("truncation", [None, 0.5])
 def test_a_batch_of_scales_equals_the_single_ones(truncation):
     problems = [problem(seed) for seed in range(6)]
     source, target, weight = (torch.stack(values).unflatten(0, (2, 3)) for values in zip(*problems, strict=True))

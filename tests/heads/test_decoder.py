@@ -1,3 +1,5 @@
+from typing import Any
+
 import pytest
 import torch
 from torch import Tensor
@@ -56,7 +58,8 @@ def test_the_context_is_looked_at_in_every_block():
         difference = (decoder(x, (2, 3), (changed, (1, 2))) - together).abs().amax((1, 2))
         assert difference[index] > 1e-2
         assert difference[1 - index] < 1e-6
-    for block in decoder.blocks:
+    blocks: Any = decoder.blocks
+    for block in blocks:
         block.cross.proj.bias += 1
         assert (decoder(x, (2, 3), (context, (1, 2))) - together).abs().max() > 1e-2
         block.cross.proj.bias -= 1
@@ -73,7 +76,7 @@ def test_places_of_the_context_come_from_its_own_grid():
 def test_looking_at_oneself_needs_no_second_grid():
     """Cross-attention with the weights of self-attention, over the same tokens and places, gives the same."""
     decoder = small_decoder(has_context=True, depth=1)
-    (block,) = decoder.blocks
+    block: Any = decoder.blocks[0]
     x = tokens(1, 2, 3)
     angles = torch.randn(6, 4)
     block.cross.load_state_dict(

@@ -162,6 +162,11 @@ def test_the_angle_keeps_its_digits_near_zero_and_pi():
     assert is_measured.all()
 
 
+def test_a_vector_of_length_zero_has_no_angle():
+    angle, is_measured = angle_between(torch.zeros(3, 1), torch.ones(3, 1))
+    assert (angle.item() < 1e-6, is_measured.item()) == (True, False)
+
+
 def test_predicted_normals_cost_one_minus_cosine():
     truth = torch.tensor([[[[0.0, 0.0, -1.0]] * 3]])
     sixty = [0.0, math.sin(math.pi / 3), -math.cos(math.pi / 3)]

@@ -90,7 +90,11 @@ def test_the_total_weighs_the_parts_by_name(toy):
     assert set(report.parts) == ALL
     w, p = LossWeights.RELEASED_CODE, report.parts
     expected = (
-        p["local_points"] + p["global_points"] + p["normals"] + 0.05 * p["confidence"] + w.normal_head * p["normal_head"]
+        p["local_points"]
+        + p["global_points"]
+        + p["normals"]
+        + 0.05 * p["confidence"]
+        + w.normal_head * p["normal_head"]
     )
     expected = expected + 0.2 * (100 * p["translation"] + p["rotation"])
     torch.testing.assert_close(report.total.detach(), expected)
@@ -110,22 +114,24 @@ def test_a_perfect_prediction_costs_nothing_but_the_floors(toy):
     assert report.parts["normals"].item() <= math.radians(1) ** 2 / (2 * math.radians(3)) / 10 + 1e-9
 
 
-def test_the_scale_of_the_prediction_does_not_matter(toy):
+@pytest.mark.parametrize("objective", [Objective(), Objective(sine_offset=1e-9)])
+def test_the_scale_of_the_prediction_does_not_matter(toy, objective):
     prediction, truth = toy()
     scaled = changed(
         prediction,
-        local_points=7 * prediction.local_points,
-        global_points=7 * prediction.global_points,
-        poses=pose_from(prediction.poses[..., :3, :3], 7 * prediction.poses[..., :3, 3]),
+        local_points=0.05 * prediction.local_points,
+        global_points=0.05 * prediction.global_points,
+        poses=pose_from(prediction.poses[..., :3, :3], 0.05 * prediction.poses[..., :3, 3]),
     )
-    torch.testing.assert_close(Objective()(scaled, truth).parts, Objective()(prediction, truth).parts)
+    torch.testing.assert_close(objective(scaled, truth).parts, objective(prediction, truth).parts)
 
 
-def test_the_scale_of_the_truth_does_not_matter(toy):
+@pytest.mark.parametrize("objective", [Objective(), Objective(sine_offset=1e-9)])
+def test_the_scale_of_the_truth_does_not_matter(toy, objective):
     prediction, truth = toy()
-    poses = pose_from(truth.poses[..., :3, :3], 7 * truth.poses[..., :3, 3])
-    scaled = replace(truth, depth=7 * truth.depth, poses=poses)
-    torch.testing.assert_close(Objective()(prediction, scaled).parts, Objective()(prediction, truth).parts)
+    poses = pose_from(truth.poses[..., :3, :3], 0.05 * truth.poses[..., :3, 3])
+    scaled = replace(truth, depth=0.05 * truth.depth, poses=poses)
+    torch.testing.assert_close(objective(prediction, scaled).parts, objective(prediction, truth).parts)
 
 
 def test_both_world_frames_are_free(toy):
@@ -171,6 +177,13 @@ def test_half_precision_heads_are_compared_in_single_precision(toy):
     assert torch.equal(Objective()(halves, truth).total, Objective()(singles, truth).total)
 
 
+def test_the_truth_may_have_another_precision(toy):
+    prediction, truth = toy()
+    double = replace(truth, depth=truth.depth.double(), poses=truth.poses.double(), normals=truth.normals.double())
+    assert Objective()(prediction, double).total.dtype == torch.float32
+    torch.testing.assert_close(Objective()(prediction, double).parts, Objective()(prediction, truth).parts)
+
+
 def test_a_random_part_of_the_pixels_estimates_the_whole(toy):
     prediction, truth = toy(height=32, width=32)
     whole = Objective()(prediction, truth).parts
@@ -203,6 +216,15 @@ def test_only_drawn_pixels_get_a_gradient_and_in_time_all_of_them(toy):
     assert reached.all()
 
 
+def test_the_normal_loss_looks_at_a_part_of_the_cells(toy):
+    prediction, truth = toy(height=20, width=20)
+    nothing = dict.fromkeys(("local_points", "global_points", "camera", "confidence", "normal_head"), 0.0)
+    objective = Objective(replace(LossWeights.RELEASED_CODE, **nothing), pixel_fraction=0.05)
+    num_reached = gradients(prediction, truth, objective)["local_points"].any(-1).sum((2, 3))
+    assert num_reached.min() > 0
+    assert num_reached.max() <= 4 * 18 + 20  # the corners of 18 cells; 20 pixels set the unit of length
+
+
 def test_scenes_without_depth_supervise_only_the_cameras(toy):
     prediction, truth = toy()
     bare = replace(truth, depth=None, mask=None)
@@ -211,6 +233,13 @@ def test_scenes_without_depth_supervise_only_the_cameras(toy):
     for name, gradient in gradients(prediction, bare).items():
         assert gradient.isfinite().all()
         assert gradient.any() == (name == "poses"), name
+
+
+def test_without_depth_the_baselines_give_the_scale(toy):
+    prediction, truth = toy()
+    scaled = pose_from(truth.poses[..., :3, :3], 7 * truth.poses[..., :3, 3])
+    report = Objective()(changed(prediction, poses=scaled), replace(truth, depth=None, mask=None))
+    assert report.parts["translation"].item() == pytest.approx(0, abs=1e-10)
 
 
 def test_a_scene_without_depth_does_not_disturb_its_neighbours(toy):
@@ -234,6 +263,13 @@ def test_a_view_without_a_valid_pixel_gives_no_nan(toy):
     slopes = gradients(prediction, holes)
     assert all(gradient.isfinite().all() for gradient in slopes.values())
     assert not slopes["global_points"][0, 1].any()
+
+
+def test_maps_of_a_single_row_have_no_surface_but_all_the_rest(toy):
+    prediction, truth = toy(height=1)
+    for fraction in (1.0, 0.5):
+        parts = Objective(pixel_fraction=fraction)(prediction, truth).parts
+        assert {name for name, part in parts.items() if part == 0} == {"normals"}
 
 
 @pytest.mark.parametrize("has_depth", [True, False])

@@ -107,6 +107,12 @@ def test_under_autocast_the_softmax_is_single_precision():
     torch.testing.assert_close(losses, exact)
 
 
+def test_half_precision_is_only_the_product():
+    hidden, head, labels = (x.detach().bfloat16() if x.is_floating_point() else x for x in task())
+    losses = token_losses(hidden, head, labels, chunk=4)
+    torch.testing.assert_close(losses, F.cross_entropy((hidden @ head.T).float(), labels, reduction="none"))
+
+
 def test_the_gradient_is_right():
     hidden, head, labels = task(dtype=torch.float64)
     assert torch.autograd.gradcheck(lambda h, w: text_loss(h, w, labels[:5], chunk=2), (hidden[:5], head))

@@ -6,7 +6,7 @@ positive. Everything is computed in float64.
 """
 
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Literal, assert_never
 
 import numpy as np
 import torch
@@ -48,8 +48,11 @@ def depth_errors(
     *,
     alignment: Alignment,
 ) -> DepthErrors:
-    """Compare a depth map with the truth, after the alignment. No valid pixel, or a predicted depth that is not finite in
-    one, raises ValueError: neither may vanish in an average."""
+    """Compare a depth map with the truth, after the alignment.
+
+    ValueError where there is no valid pixel, or a predicted depth that is not finite in a valid one: neither may vanish in
+    an average.
+    """
     d, t = valid_pixels(prediction, truth, mask)
     scale, shift = alignment_of(d, t, alignment)
     d = scale * d + shift
@@ -81,16 +84,17 @@ def alignment_of(
 ) -> tuple[float, float]:
     """The (scale, shift) that bring predicted depth onto true depth."""
     prediction, truth = torch.from_numpy(d), torch.from_numpy(t)
-    if alignment == "none":
-        return 1.0, 0.0
-    if alignment == "median":
-        return median_scale(prediction, truth, torch.ones_like(truth, dtype=torch.bool)).item(), 0.0
-    if alignment == "weighted_l1":
-        return robust_scale(prediction, truth, 1 / truth).item(), 0.0
-    if alignment == "scale_and_shift":
-        scale, shift = scale_and_shift(prediction, truth, torch.ones_like(truth))
-        return scale.item(), shift.item()
-    raise ValueError(f"unknown alignment {alignment!r}; choose one of {', '.join(get_args(Alignment))}")
+    match alignment:
+        case "none":
+            return 1.0, 0.0
+        case "median":
+            return median_scale(prediction, truth, torch.ones_like(truth, dtype=torch.bool)).item(), 0.0
+        case "weighted_l1":
+            return robust_scale(prediction, truth, 1 / truth).item(), 0.0
+        case "scale_and_shift":
+            scale, shift = scale_and_shift(prediction, truth, torch.ones_like(truth))
+            return scale.item(), shift.item()
+    assert_never(alignment)
 
 
 def absrel(d: Float[np.ndarray, " pixels"], t: Float[np.ndarray, " pixels"]) -> float:

@@ -59,7 +59,7 @@ def pair_errors(
     if not np.isfinite(prediction).all():
         raise ValueError("a predicted pose is not finite; leave the scene out and count it")
     first, second = np.triu_indices(len(truth), k=1)
-    rows, columns = (first, second) if frame == "first" else (second, first)
+    rows, columns = {"first": (first, second), "second": (second, first)}[frame]
     predicted, true = (
         relative_poses(torch.from_numpy(poses.astype(np.float64)))[rows, columns] for poses in (prediction, truth)
     )
