@@ -20,10 +20,10 @@ demo: $(READY) ## photograph an unseen procedural room, reconstruct it, print th
 	$(RUN)/python examples/demo.py
 
 test: $(READY) ## the tests
-	OMP_NUM_THREADS=$(TEST_THREADS) $(RUN)/python -m pytest -n $(WORKERS) -m "not slow"
+	OMP_NUM_THREADS=$(TEST_THREADS) $(RUN)/python -m pytest -n $(WORKERS) --maxprocesses 8 -m "not slow"
 
 slow: $(READY) ## the tests that take more than a few seconds
-	OMP_NUM_THREADS=$(TEST_THREADS) $(RUN)/python -m pytest -n $(WORKERS) -m slow
+	OMP_NUM_THREADS=$(TEST_THREADS) $(RUN)/python -m pytest -n $(WORKERS) --maxprocesses 8 -m slow
 
 check: format lint types layers test ## format, lint, types, layers and tests: all that a change has to pass
 
