@@ -34,13 +34,13 @@ def by_spans(layout: Layout) -> Callable[[Tensor, Tensor, Tensor], Tensor]:
 
 
 def by_dense_mask(layout: Layout) -> Callable[[Tensor, Tensor, Tensor], Tensor]:
-    starts = torch.zeros(len(layout.order), layout.num_keys, dtype=torch.bool)
+    sees = torch.zeros(len(layout.order), layout.num_keys, dtype=torch.bool)
     for span in layout.spans(layout.visibility):
         for start, stop in span.keys:
-            starts[slice(*span.rows), start:stop] = True
+            sees[slice(*span.rows), start:stop] = True
         if span.is_causal:
-            starts[slice(*span.rows), slice(*span.rows)] = torch.ones(span.shape[0], span.shape[0]).tril().bool()
-    mask = starts[layout.order][:, layout.order]
+            sees[slice(*span.rows), slice(*span.rows)] = torch.ones(span.shape[0], span.shape[0]).tril().bool()
+    mask = sees[layout.order][:, layout.order]
 
     def attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         q, k, v = (x.transpose(0, 1)[None] for x in (q, k, v))
@@ -66,7 +66,7 @@ def peak_mib() -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2**20
 
 
-def cost(method: str, views: int, side: int, visibility: Visibility, repeats: int) -> tuple[float, float, Tensor]:
+def cost(method: str, views: int, side: int, visibility: Visibility, repeats: int) -> tuple[float, float, list[float]]:
     """Seconds of one call, the memory (MiB) that it and its mask added to the peak, and a few results."""
     torch.set_num_threads(1)
     layout = scene(views, side, visibility)
@@ -77,7 +77,7 @@ def cost(method: str, views: int, side: int, visibility: Visibility, repeats: in
     before = peak_mib()
     attention = {"spans": by_spans, "dense": by_dense_mask}[method](layout)
     used = seconds(lambda: attention(q, k, v), repeats)
-    return used, peak_mib() - before, attention(q, k, v)[::97, 0]
+    return used, peak_mib() - before, attention(q, k, v)[::97, 0, 0].tolist()
 
 
 def compare(views: int, side: int, repeats: int) -> None:
@@ -90,7 +90,7 @@ def compare(views: int, side: int, repeats: int) -> None:
             (s, mib, out), (dense_s, dense_mib, dense_out) = (
                 pool.apply(cost, (method, views, side, visibility, repeats)) for method in ("spans", "dense")
             )
-            torch.testing.assert_close(out, dense_out)
+            torch.testing.assert_close(torch.tensor(out), torch.tensor(dense_out))
             cells = f"{s:7.2f} s {mib:4.0f} MiB {dense_s:7.2f} s {dense_mib:4.0f} MiB"
             print(f"{visibility:>13} {cells} {s / dense_s:5.2f}x {mib / dense_mib:6.2f}x", flush=True)
 

@@ -270,7 +270,7 @@ def build(
     new: Collection[str] = (),
 ) -> G2VLM:
     """The model of a checkpoint, in evaluation mode; weights that stay on the CPU in their own dtype are not copied."""
-    model = _empty(checkpoint.config)
+    model = empty(checkpoint.config)
     weights = names_in_memory(checkpoint.weights, model)
     fresh = check_names(model, weights, new)
     cast = {name: x.to(device, dtype if x.is_floating_point() else None) for name, x in weights.items()}
@@ -289,7 +289,7 @@ def _move(model: nn.Module, device: str | torch.device) -> None:
     model.to(device)
 
 
-def _empty(config: G2VLMConfig) -> G2VLM:
+def empty(config: G2VLMConfig) -> G2VLM:
     """A model whose parameters have shapes but no memory yet; buffers are real."""
     with init_empty_weights(include_buffers=False), no_init_weights():
         return G2VLM(config)
@@ -520,7 +520,7 @@ def convert(
     options: as for `read_checkpoint`. Raises ValueError for what the other layout cannot express.
     """
     checkpoint = read_checkpoint(source, **options)
-    model = _empty(checkpoint.config)
+    model = empty(checkpoint.config)
     check_names(model, names_in_memory(checkpoint.weights, model), ())
     with whole_folder(Path(out), overwrite=overwrite) as partial:
         if to == "official":

@@ -12,7 +12,7 @@ from PIL import Image
 from torch import Tensor
 
 from g2vlm.geometry.camera import intrinsics_from_points, rescale_intrinsics
-from g2vlm.geometry.points import depth_edges, normals_from_points
+from g2vlm.geometry.points import depth_jumps, normals_from_points
 from g2vlm.geometry.pose import in_first_frame, transform
 from g2vlm.model import G2VLM
 from g2vlm.pictures import Photo, read_photo, to_views
@@ -50,7 +50,8 @@ class Predictor:
         photos = [_photo(photo, index) for index, photo in enumerate(photos)]
         if not photos:
             raise ValueError("no photo was given; at least one is needed")
-        views = to_views(photos, resolution or config.resolution, config.patch_size, config.view_resize)
+        resolution = config.resolution if resolution is None else resolution
+        views = to_views(photos, resolution, config.patch_size, config.view_resize)
         read = time.perf_counter()
         geometry = self.geometry(views)
         done = time.perf_counter()
@@ -59,7 +60,7 @@ class Predictor:
             checkpoint_sha256=self.checkpoint_sha256,
             versions={name: version(name) for name in ("g2vlm", "torch", "transformers")},
             settings={
-                "resolution": resolution or config.resolution,
+                "resolution": resolution,
                 "seed": seed,
                 "device": str(self.model.device),
                 "dtype": str(self.model.dtype).removeprefix("torch."),
@@ -123,7 +124,7 @@ def _view_maps(geometry: Geometry, index: int) -> dict[str, Tensor]:
 
 def _is_usable(local: Float[Tensor, "height width 3"]) -> Bool[Tensor, "height width"]:
     finite = local.isfinite().all(-1)
-    return finite & ~depth_edges(local[..., 2], finite)
+    return finite & ~depth_jumps(local[..., 2], finite)
 
 
 def _photo(photo: PhotoLike, index: int) -> Photo:

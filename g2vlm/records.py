@@ -70,7 +70,7 @@ class Reconstruction:
     of the original photo, whose size is `original_sizes` (height, width).
 
     depth: z-depth. points: world frame. normals: unit, camera frame, towards the camera.
-    confidence: in [0, 1]. mask: False at depth edges and where nothing finite was predicted.
+    confidence: in [0, 1]. mask: False where depth jumps and where nothing finite was predicted.
     intrinsics_error: relative residual of the focal length fitted to each view's point map.
     scale: `scale_free` until a metric scale is applied, which moves points and poses alike.
     """

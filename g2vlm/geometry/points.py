@@ -59,6 +59,28 @@ def depth_edges(
     return mask & (farthest - nearest > rtol * depth)
 
 
+def depth_jumps(
+    depth: Float[Tensor, "*batch height width"],
+    mask: Bool[Tensor, "*batch height width"] | None = None,
+    rtol: float = 0.06,
+) -> Bool[Tensor, "*batch height width"]:
+    """True where a surface ends before another: where inverse depth bends by more than `rtol` of itself.
+
+    In a pinhole picture the inverse depth of a plane is linear in the pixel, so a floor or wall has no jump however
+    slanted and however coarse the map is; `depth_edges` would cut it. Beside a pixel that is not in `mask` nothing is
+    looked at.
+    """
+    if mask is None:
+        mask = torch.ones_like(depth, dtype=torch.bool)
+    inverse = torch.where(mask, 1 / torch.where(mask, depth, 1), torch.nan)
+    bends = []
+    for axis in (-1, -2):
+        middle, after, before = (inverse.narrow(axis, start, inverse.shape[axis] - 2) for start in (1, 2, 0))
+        bend = (after - 2 * middle + before).abs() / middle
+        bends.append(F.pad(bend, (1, 1) if axis == -1 else (0, 0, 1, 1)))
+    return mask & ((bends[0] > rtol) | (bends[1] > rtol))
+
+
 def _neighbourhood_max(values: Float[Tensor, "*batch height width"]) -> Float[Tensor, "*batch height width"]:
     maps = values.reshape(-1, 1, *values.shape[-2:])
     return F.max_pool2d(maps, kernel_size=3, stride=1, padding=1).reshape(values.shape)

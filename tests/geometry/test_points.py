@@ -3,7 +3,7 @@ import torch
 from safetensors.torch import load_file
 
 from g2vlm.geometry.camera import intrinsics_matrix, pixel_centres, unproject
-from g2vlm.geometry.points import depth_edges, normals_from_points
+from g2vlm.geometry.points import depth_edges, depth_jumps, normals_from_points
 
 HEIGHT, WIDTH = 24, 30
 INTRINSICS = intrinsics_matrix(*torch.tensor([25.0, 25.0, WIDTH / 2, HEIGHT / 2], dtype=torch.float64))
@@ -136,3 +136,32 @@ def test_edges_match_the_recorded_ones(shared):
 def test_a_slanted_plane_has_no_edges_where_its_slope_is_gentle():
     depth = 3 + 0.01 * pixel_centres(HEIGHT, WIDTH).sum(-1)
     assert not depth_edges(depth).any()
+
+
+def test_a_slanted_plane_has_no_jump_however_coarse_the_map():
+    intrinsics = torch.tensor([[8.0, 0, 8], [0, 8, 8], [0, 0, 1]])
+    rays = unproject(torch.ones(16, 16), intrinsics)
+    depth = 2 / (rays @ torch.tensor([0.3, -0.4, 1.0]))  # the plane n . p = 2
+    assert depth_edges(depth).float().mean() > 0.5
+    assert not depth_jumps(depth).any()
+
+
+def test_a_box_before_a_wall_jumps_on_both_sides_of_its_outline():
+    depth = torch.full((9, 9), 3.0)
+    depth[3:6, 3:6] = 2.0
+    jumps = depth_jumps(depth)
+    assert jumps[4, 2:4].all()
+    assert jumps[4, 5:7].all()
+    assert not jumps[4, 4]
+    assert not jumps[0].any()
+
+
+def test_unknown_pixels_are_no_jump_and_hide_none_beside_them_only():
+    depth = torch.full((5, 9), 2.0)
+    depth[:, 6:] = 3.0
+    mask = torch.ones(5, 9, dtype=torch.bool)
+    mask[:, 1] = False
+    depth[:, 1] = 0
+    jumps = depth_jumps(depth, mask)
+    assert not jumps[:, :5].any()
+    assert jumps[:, 5:7].all()
