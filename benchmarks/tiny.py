@@ -65,6 +65,9 @@ def room_scores(predictor: Predictor, scenes: int, views: int) -> Iterator[tuple
     for first in range(0, scenes, BATCH):
         seeds = TEST_SEEDS[first : min(first + BATCH, scenes)]
         truth = rooms(seeds, num_views=views, height=SIZE, width=SIZE).views
+        assert truth.depth is not None
+        assert truth.mask is not None
+        assert truth.poses is not None
         for index in range(len(seeds)):
             geometry = predictor.geometry(list(truth.images[index]))
             depth = [points[..., 2].numpy() for points in geometry.local_points]
@@ -80,16 +83,14 @@ def real(predictor: Predictor, folder: Path) -> None:
     for file in sorted(folder.glob("*/scene.json")):
         scene = read_scene(file.parent, max_frames=8)
         result = predictor.reconstruct([Image.fromarray(frame.image) for frame in scene.frames])
-        has_depth = all(frame.depth is not None for frame in scene.frames)
-        has_poses = all(frame.pose is not None for frame in scene.frames)
+        depths = [frame.depth for frame in scene.frames if frame.depth is not None]
+        poses = [frame.pose for frame in scene.frames if frame.pose is not None]
         true_depth = masks = None
-        if has_depth:
-            true_depth = [
-                sample_nearest(frame.depth, depth.shape)
-                for frame, depth in zip(scene.frames, result.depth, strict=True)
-            ]
+        if len(depths) == len(scene.frames):
+            sizes = [(depth.shape[0], depth.shape[1]) for depth in result.depth]
+            true_depth = [sample_nearest(depth, size) for depth, size in zip(depths, sizes, strict=True)]
             masks = [valid(depth) for depth in true_depth]
-        known = (true_depth, masks, np.stack([f.pose for f in scene.frames]) if has_poses else None)
+        known = (true_depth, masks, np.stack(poses) if len(poses) == len(scene.frames) else None)
         rows[scene.name] = (
             score(result.depth, result.poses, *known),
             score(*blind(true_depth, len(scene.frames)), *known),

@@ -39,7 +39,7 @@ def attend(
     groups = layout.groups(layer, keys_in_order=keys_in_order)
     rows = torch.cat([group.queries.flatten() for group in groups])
     parts = [rearrange(attend_group(q, k, v, group), "spans t n h -> (spans t) n h") for group in groups]
-    return torch.zeros_like(q).index_copy(0, rows, torch.cat(parts).to(q.dtype))
+    return torch.zeros_like(q).index_copy_(0, rows, torch.cat(parts).to(q.dtype))
 
 
 def _take(x: Tensor, rows: Tensor | None) -> Tensor:

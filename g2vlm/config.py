@@ -108,7 +108,7 @@ class G2VLMConfig(PreTrainedConfig):
         self.view_positions: ViewPositions = view_positions
         self.picture_attention: PictureAttention = picture_attention
         self.dino_windows: DinoWindows = dino_windows
-        self.view_resize = view_resize
+        self.view_resize: ViewResize = view_resize
         self.resolution = resolution
         self.attention: AttentionBackend = attention
         self._check()

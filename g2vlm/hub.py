@@ -12,7 +12,7 @@ import shutil
 import tempfile
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -73,46 +73,54 @@ def load(
     """A predictor from a folder, a hub repository, or (None or "tiny") the weights that come with the package.
 
     device: "auto" is cuda, else mps, else cpu. dtype: "auto" is bfloat16 for a model of more than a billion parameters on
-    cuda and float32 otherwise. The rest as for `load_model`.
+    cuda and float32 otherwise. Raises ValueError as `load_model` does.
     """
     from g2vlm.predictor import Predictor
 
-    checkpoint = read_checkpoint(source)
+    checkpoint = read_checkpoint(source, attention=attention)
     device = _device(device)
-    model = load_model(checkpoint, device=device, dtype=_dtype(dtype, device, checkpoint), attention=attention)
+    model = model_of(checkpoint, device=device, dtype=_dtype(dtype, device, checkpoint))
     processor = Processor(_tokenizer(checkpoint), checkpoint.config.tokens)
     name = EMBEDDED if source is None else str(source)
     return Predictor(model, processor, source=name, checkpoint_sha256=sha256_of(checkpoint.files))
 
 
 def load_model(
-    source: Source | Checkpoint | None = None,
+    source: Source | None = None,
     *,
     device: str | torch.device = "cpu",
     dtype: torch.dtype | None = None,
-    attention: AttentionBackend | None = None,
     new: Collection[str] = (),
     tokens: TokenIds | None = None,
     dino: Source | None = None,
     geometric: qwen2_vl.Start = "fresh",
+    **options: Any,
 ) -> G2VLM:
     """A model in evaluation mode with every weight accounted for.
 
     dtype: None keeps each tensor's own. new: dotted parts of names ("heads.normals", "geometric") whose parameters may
-    be absent and then start fresh; they are logged. tokens: for a released checkpoint with a vocabulary of its own.
-    dino, geometric: for stock Qwen2-VL weights, the DINOv2 beside them and how the geometric expert starts.
+    be absent and then start fresh; they are logged. tokens, dino, geometric, options: as for `read_checkpoint`.
 
     Raises ValueError with all missing, unexpected and mis-shaped names together, for NaN or infinite weights, and when
     the recorded known answer is not reproduced.
     """
-    checkpoint = source if isinstance(source, Checkpoint) else read_checkpoint(source, tokens, dino, geometric)
-    if attention is not None:
-        checkpoint = replace(checkpoint, config=checkpoint.config.with_options(attention=attention))
+    checkpoint = read_checkpoint(source, tokens=tokens, dino=dino, geometric=geometric, **options)
+    return model_of(checkpoint, device=device, dtype=dtype, new=new)
+
+
+def model_of(
+    checkpoint: Checkpoint,
+    *,
+    device: str | torch.device = "cpu",
+    dtype: torch.dtype | None = None,
+    new: Collection[str] = (),
+) -> G2VLM:
+    """The model of an opened checkpoint, once its numbers are finite and give the recorded answer; see `load_model`."""
     _check_finite(checkpoint)
     answer = checkpoint.folder / ANSWER_FILE
     if answer.is_file():
         exact = build(checkpoint, dtype=torch.float32, new=new)
-        check_known_answer(exact, json.loads(answer.read_text()), answer)
+        check_known_answer(exact, official.read_json(answer), answer)
         if (torch.device(device).type, dtype) == ("cpu", torch.float32):
             return exact
     return build(checkpoint, device=device, dtype=dtype, new=new)
@@ -120,20 +128,27 @@ def load_model(
 
 def read_checkpoint(
     source: Source | None = None,
+    *,
     tokens: TokenIds | None = None,
     dino: Source | None = None,
     geometric: qwen2_vl.Start = "fresh",
+    **options: Any,
 ) -> Checkpoint:
-    """Find, open and rename the weights of any layout; nothing is read into memory yet."""
+    """Find, open and rename the weights of any layout; nothing is read into memory yet.
+
+    tokens: for foreign weights with a vocabulary of their own. dino, geometric: for stock Qwen2-VL weights, the DINOv2
+    beside them and how the geometric expert starts. options: fields of G2VLMConfig that shall differ from the files'.
+    """
     folder = find(source)
     paths = weight_files(folder)
     weights = read_weights(paths)
     layout = layout_of(folder)
     if layout == "official":
-        config = official.read_config(folder, weights, tokens)
+        config = official.read_config(folder, weights, tokens).with_options(**options)
         return Checkpoint(config, official.to_ours(weights), folder, paths)
     if layout == "g2vlm":
-        return Checkpoint(G2VLMConfig.from_dict(_config_of(folder)), weights, folder, paths)
+        config = G2VLMConfig.from_dict(_config_of(folder)).with_options(**options)
+        return Checkpoint(config, weights, folder, paths)
     if dino is None:
         raise ValueError(
             f"{folder} holds a stock Qwen2-VL, which has no geometric encoder; "
@@ -141,7 +156,7 @@ def read_checkpoint(
         )
     dino_folder = find(dino)
     dino_paths = weight_files(dino_folder)
-    config = qwen2_vl.read_config(_config_of(folder), _config_of(dino_folder), folder, tokens)
+    config = qwen2_vl.read_config(_config_of(folder), _config_of(dino_folder), folder, tokens, **options)
     weights = qwen2_vl.to_ours(weights, geometric=geometric, tied=config.tie_word_embeddings)
     encoder = dinov2.from_transformers(read_weights(dino_paths), "files")
     weights |= {_DINO + name: tensor for name, tensor in encoder.items()}
@@ -164,7 +179,7 @@ def _config_of(folder: Path) -> dict[str, Any]:
     path = folder / "config.json"
     if not path.is_file():
         raise ValueError(f"{folder}: no config.json and no text_config.json; this is not a checkpoint")
-    return json.loads(path.read_text())
+    return official.read_json(path)
 
 
 # --- finding and reading files ----------------------------------------------------------------------------------------
@@ -213,7 +228,7 @@ def weight_files(folder: Path) -> tuple[Path, ...]:
     for name in ("model.safetensors", "pytorch_model.bin"):
         index = folder / f"{name}.index.json"
         if index.is_file():
-            paths = sorted({folder / shard for shard in json.loads(index.read_text())["weight_map"].values()})
+            paths = sorted({folder / shard for shard in official.read_json(index)["weight_map"].values()})
             if missing := [path.name for path in paths if not path.is_file()]:
                 raise ValueError(f"{index} names files that are not there: {', '.join(missing)}; copy the folder again")
             return tuple(paths)

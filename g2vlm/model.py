@@ -105,6 +105,10 @@ class G2VLM(PreTrainedModel, GenerationMixin):
             raise ValueError(f"pixel_values and image_grid_thw come together, but only {given} is given")
         if read_geometry and not views:
             raise ValueError("read_geometry is on, but there are no views to read; give views or switch it off")
+        if past_key_values is not None and past_key_values.is_compileable:
+            raise ValueError(
+                f"{type(past_key_values).__name__} has a fixed length; use a cache that grows, DynamicCache"
+            )
         num_cached = 0 if past_key_values is None else past_key_values.get_seq_length()
         if num_cached:
             if views is not None or pixel_values is not None or position_ids is None:

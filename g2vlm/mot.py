@@ -14,7 +14,7 @@ from torch.utils.checkpoint import checkpoint
 from transformers import Cache
 
 from g2vlm.attention import attend
-from g2vlm.config import G2VLMConfig
+from g2vlm.config import AttentionBackend, G2VLMConfig
 from g2vlm.layout import Layout
 from g2vlm.rope import multimodal_angles, rotate
 
@@ -94,7 +94,7 @@ class MoTBlock(nn.Module):
     def __init__(self, config: G2VLMConfig, index: int):
         super().__init__()
         self.index = index
-        self.backend = config.attention
+        self.backend: AttentionBackend = config.attention
         self.semantic = ExpertLayer(config, qk_norm=config.semantic_qk_norm, layer_scale=None)
         self.geometric = ExpertLayer(config, qk_norm=config.geometric_qk_norm, layer_scale=config.layer_scale_init)
 

@@ -89,7 +89,7 @@ def reconstruction_of(
     maps = [_view_maps(geometry, index) for index in range(len(views))]
     fits = [intrinsics_from_points(m["local"][None], m["confidence"][None] * m["mask"][None]) for m in maps]
     intrinsics = [
-        rescale_intrinsics(fit.intrinsics[0], tuple(view.shape[1:]), photo.rgb.shape[:2])
+        rescale_intrinsics(fit.intrinsics[0], (view.shape[1], view.shape[2]), photo.size)
         for fit, view, photo in zip(fits, views, photos, strict=True)
     ]
     return Reconstruction(
@@ -103,7 +103,7 @@ def reconstruction_of(
         poses=_array(poses),
         intrinsics=_array(torch.stack(intrinsics)),
         intrinsics_error=_array(torch.cat([fit.relative_error for fit in fits])),
-        original_sizes=tuple(photo.rgb.shape[:2] for photo in photos),
+        original_sizes=tuple(photo.size for photo in photos),
         scale="scale_free",
         provenance=provenance,
     )

@@ -10,7 +10,9 @@ from g2vlm.config import G2VLMConfig, HeadsConfig, TokenIds
 
 def tiny(**options: Any) -> G2VLMConfig:
     """G2VLM in miniature, every part present: 112-pixel views, a byte-level vocabulary, a few million parameters."""
-    tokens = TokenIds(bos=256, eos=257, vision_start=258, vision_end=259, view_patch=260, image_patch=261, newline=10, pad=262)
+    tokens = TokenIds(
+        bos=256, eos=257, vision_start=258, vision_end=259, view_patch=260, image_patch=261, newline=10, pad=262
+    )
     text = Qwen2VLTextConfig(
         vocab_size=320,
         hidden_size=192,
@@ -55,6 +57,11 @@ def g2vlm_2b(**options: Any) -> G2VLMConfig:
     )
     vision = Qwen2VLVisionConfig(hidden_size=1536)
     dino = Dinov2WithRegistersConfig(
-        hidden_size=1024, num_hidden_layers=24, num_attention_heads=16, image_size=518, patch_size=14, layerscale_value=1.0
+        hidden_size=1024,
+        num_hidden_layers=24,
+        num_attention_heads=16,
+        image_size=518,
+        patch_size=14,
+        layerscale_value=1.0,
     )
     return G2VLMConfig(text, vision, dino, **options)

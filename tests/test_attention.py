@@ -5,7 +5,7 @@ from torch import Tensor
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from g2vlm.attention import attend
+from g2vlm.attention import SHORT, attend, full_attention
 from g2vlm.config import PictureAttention, Visibility
 from g2vlm.layout import Layout, Picture, Text, ViewBlock, lay_out, lay_out_step
 
@@ -129,6 +129,15 @@ def test_full_splits_are_attended_without_any_mask():
         attend(*random_qkv(layout), layout, 0)
     has_mask = {queries: mask is not None for queries, mask in masks.by_num_queries.items()}
     assert has_mask == {3: True, 12: False, 11: False, 2: True}
+
+
+@pytest.mark.parametrize("num_keys", [16, SHORT, SHORT + 1])
+def test_full_attention_in_bfloat16_equals_float32(num_keys):
+    torch.manual_seed(0)
+    q = torch.randn(2, 4, 8, 16).bfloat16()
+    k, v = torch.randn(2, 2, 2, num_keys, 16).bfloat16()
+    exact = full_attention(q.float(), k.float(), v.float(), scale=0.3)
+    torch.testing.assert_close(full_attention(q, k, v, scale=0.3).float(), exact, atol=1e-2, rtol=0)
 
 
 def test_flex_refuses_to_learn_on_a_cpu():

@@ -1,4 +1,5 @@
 from dataclasses import asdict
+from typing import Any
 
 import jaxtyping
 import pytest
@@ -78,8 +79,9 @@ def test_derived_sizes():
 )
 def test_an_unknown_choice_is_refused_with_the_choices(field, monkeypatch):
     monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)  # as outside the tests, which check types first
+    changes: dict[str, Any] = {field: "magic"}
     with pytest.raises(ValueError, match=rf"{field} is 'magic'; it must be one of \('\w+', '\w+'"):
-        small_config(**{field: "magic"})
+        small_config(**changes)
 
 
 @pytest.mark.parametrize(

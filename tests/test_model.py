@@ -4,7 +4,7 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor
-from transformers import DynamicCache
+from transformers import DynamicCache, StaticCache
 from transformers.models.qwen2_vl import Qwen2VLConfig, Qwen2VLForConditionalGeneration
 
 from g2vlm.layout import Grid, Picture, Segment, Text, ViewBlock
@@ -457,6 +457,12 @@ def test_word_embeddings_can_be_tied(is_tied):
 def test_pictures_that_do_not_fit_the_prompt_are_refused(changes, message):
     with pytest.raises(ValueError, match=message):
         small_model()(**(chat() | changes))
+
+
+def test_a_cache_of_fixed_length_is_refused():
+    model = small_model()
+    with pytest.raises(ValueError, match=r"StaticCache has a fixed length; use .* DynamicCache"):
+        model(prompt(Text(3)), past_key_values=StaticCache(config=model.config, max_cache_len=8))
 
 
 def test_geometry_without_views_is_refused():

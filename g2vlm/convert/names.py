@@ -53,13 +53,18 @@ def inverse(table: Table) -> Table:
 
 
 def listing(names: Iterable[str]) -> str:
-    """All names, those that differ in their first number on one line: `layers.{0-2,5}.q.weight`."""
-    groups: dict[str, list[int]] = {}
+    """All names, those that differ in their first number or their ending on one line: `layers.{0-2,5}.q.{weight,bias}`."""
+    numbers: dict[str, list[int]] = {}
     for name in names:
         number = NUMBER.search(name)
-        pattern = name[: number.start()] + "{}" + name[number.end() :] if number else name
-        groups.setdefault(pattern, []).extend([int(number[0])] if number else [])
-    return "\n".join("  " + pattern.replace("{}", _ranges(sorted(numbers))) for pattern, numbers in groups.items())
+        pattern = name[: number.start()] + "#" + name[number.end() :] if number else name
+        numbers.setdefault(pattern, []).extend([int(number[0])] if number else [])
+    endings: dict[str, list[str]] = {}
+    for pattern, found in numbers.items():
+        stem, _, ending = pattern.replace("#", _ranges(sorted(found))).rpartition(".")
+        endings.setdefault(stem, []).append(ending)
+    lines = [f"{stem}.{'{' + ','.join(e) + '}' if len(e) > 1 else e[0]}" for stem, e in endings.items()]
+    return "\n".join("  " + line.removeprefix(".") for line in lines)
 
 
 def _ranges(numbers: list[int]) -> str:

@@ -117,6 +117,12 @@ FAITHFUL: dict[str, Any] = {
 }
 """What the released code does whatever its configuration says: the released weights were trained with it."""
 
+SECTIONS = [16, 24, 24]
+"""Rotary frequencies per axis where the configuration names none; the released code fixes them."""
+
+NO_IDS = {"bos_token_id": None, "eos_token_id": None}
+"""Where the configuration has no ids: transformers' defaults belong to the public vocabulary, ours are in `tokens`."""
+
 _IGNORED = ("qk_norm", "layer_module", "model_type", "architectures", "vision_config", "transformers_version")
 
 
@@ -141,8 +147,13 @@ def read_config(folder: Path, names: Collection[str], tokens: TokenIds | None = 
     """
     parts = {part: _read(folder / file) for part, file in CONFIG_FILES.items()}
     text = parts["text_config"]
+    if "vocab_size" not in text:
+        raise ValueError(f"{folder / CONFIG_FILES['text_config']}: no vocab_size; copy it again")
     tokens = tokens or tokens_of(folder, text["vocab_size"])
-    text |= {"bos_token_id": None, "eos_token_id": None, "tie_word_embeddings": False}  # `tokens` has the ids
+    scaling = text.pop("rope_scaling", None) or {}
+    rope = {"rope_type": "default", "rope_theta": text.pop("rope_theta", 1e6)}
+    rope["mrope_section"] = scaling.get("mrope_section", SECTIONS)
+    parts["text_config"] = NO_IDS | {"rope_parameters": rope} | text | {"tie_word_embeddings": False}
     has_confidence, has_global = (
         any(name.startswith(head) for name in names) for head in ("conf_head.", "global_point_head.")
     )
@@ -159,8 +170,15 @@ def read_config(folder: Path, names: Collection[str], tokens: TokenIds | None = 
 def _read(path: Path) -> dict[str, Any]:
     if not path.is_file():
         raise ValueError(f"{path.parent}: no {path.name}; the released layout needs {', '.join(CONFIG_FILES.values())}")
-    fields = json.loads(path.read_text())
-    return {name: value for name, value in fields.items() if name not in _IGNORED}
+    return {name: value for name, value in read_json(path).items() if name not in _IGNORED}
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """The fields of a configuration file; ValueError names the file when it is damaged."""
+    try:
+        return json.loads(path.read_text())
+    except ValueError as error:
+        raise ValueError(f"{path}: not valid JSON ({error}); copy it again") from error
 
 
 def write_config(config: G2VLMConfig, folder: Path) -> None:

@@ -42,11 +42,11 @@ NAMES: Table = {
 
 
 def read_config(
-    qwen: dict[str, Any], dino: dict[str, Any], folder: Path, tokens: TokenIds | None = None
+    qwen: dict[str, Any], dino: dict[str, Any], folder: Path, tokens: TokenIds | None = None, **options: Any
 ) -> G2VLMConfig:
     """A configuration that leaves the semantic side exactly as Qwen2-VL has it; the geometric side is new.
 
-    qwen, dino: the two config.json. folder: where Qwen2-VL's tokenizer files lie.
+    qwen, dino: the two config.json. folder: where Qwen2-VL's tokenizer files lie. options: further fields of G2VLMConfig.
     """
     stock = Qwen2VLConfig.from_dict(qwen)
     text, vision = cast(Qwen2VLTextConfig, stock.get_text_config()), cast(Qwen2VLVisionConfig, stock.vision_config)
@@ -55,9 +55,8 @@ def read_config(
         vision,
         Dinov2WithRegistersConfig.from_dict(dino),
         tokens=tokens or tokens_of(folder, text.vocab_size),
-        semantic_qk_norm=False,
-        picture_attention="causal",
         tie_word_embeddings=bool(qwen.get("tie_word_embeddings", False)),
+        **({"semantic_qk_norm": False, "picture_attention": "causal"} | options),
     )
 
 

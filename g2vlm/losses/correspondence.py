@@ -6,12 +6,11 @@ Axes: s scenes, v views (i looks for its patches in j), t patches.
 import torch
 import torch.nn.functional as F
 from einops import rearrange, repeat
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from g2vlm.geometry.camera import project, unproject
 from g2vlm.geometry.pose import relative_poses, transform
-from g2vlm.records import Views
 
 UNSEEN = -1
 """The match of a patch whose point the other view does not show."""
@@ -21,24 +20,30 @@ DEPTH_TOLERANCE = 0.05
 
 
 @torch.no_grad()
-def patch_matches(truth: Views, patch: int) -> Int[Tensor, "s v v t"]:
+def patch_matches(
+    depth: Float[Tensor, "s v h w"],
+    mask: Bool[Tensor, "s v h w"],
+    intrinsics: Float[Tensor, "s v 3 3"],
+    poses: Float[Tensor, "s v 4 4"],
+    patch: int,
+) -> Int[Tensor, "s v v t"]:
     """Entry (s, i, j, t): the patch of view j that shows the centre of patch t of view i, or UNSEEN; itself where i = j.
 
-    Needs depth, mask, poses and intrinsics. Patches are numbered row by row.
+    depth: z-depth, known where mask is True. poses: camera-to-world. Patches are numbered row by row.
     """
-    views, height, width = truth.depth.shape[-3:]
+    views, height, width = depth.shape[-3:]
     centre = slice(patch // 2, None, patch)
-    points = unproject(truth.depth, truth.intrinsics)[..., centre, centre, :]
-    known = rearrange(truth.mask[..., centre, centre], "s i r c -> s i 1 (r c)")
-    to_other = relative_poses(truth.poses).transpose(1, 2)  # (i, j): from the camera of i to that of j
+    points = unproject(depth, intrinsics)[..., centre, centre, :]
+    known = rearrange(mask[..., centre, centre], "s i r c -> s i 1 (r c)")
+    to_other = relative_poses(poses).transpose(1, 2)  # (i, j): from the camera of i to that of j
     seen = transform(to_other, repeat(points, "s i r c xyz -> s i j (r c) xyz", j=views))
-    pixels = project(seen, truth.intrinsics[:, None])
+    pixels = project(seen, intrinsics[:, None])
     inside = known & (seen[..., 2] > 0) & (pixels >= 0).all(-1)
     inside &= (pixels[..., 0] < width) & (pixels[..., 1] < height)
     column, row = pixels.where(inside[..., None], 0).long().unbind(-1)
     scene, other = (torch.arange(n, device=row.device).view(shape) for n, shape in _axes(row))
-    depth, is_known = truth.depth[scene, other, row, column], truth.mask[scene, other, row, column]
-    visible = inside & is_known & ((depth - seen[..., 2]).abs() < DEPTH_TOLERANCE * depth)
+    other_depth, is_known = depth[scene, other, row, column], mask[scene, other, row, column]
+    visible = inside & is_known & ((other_depth - seen[..., 2]).abs() < DEPTH_TOLERANCE * other_depth)
     return torch.where(visible, row // patch * (width // patch) + column // patch, UNSEEN)
 
 

@@ -32,7 +32,7 @@ def log_to(file: Path, every: int) -> Hook:
     return log
 
 
-def every(steps: int, last: int, action: Callable[[int], None]) -> Hook:
+def every(steps: int, last: int, action: Callable[[int], object]) -> Hook:
     """Call `action(step)` each so many steps and after the last one."""
 
     def hook(progress: Progress) -> None:

@@ -70,10 +70,11 @@ def train(
         generator = torch.Generator().manual_seed(1_000_003 * recipe.seed + step)
         with accelerator.autocast():
             output = read(learner.model, processor, truth)
+            assert output.geometry is not None
             report = objective(stacked(output.geometry, len(truth.images)), truth, generator=generator)
             report = with_correspondence(report, learner, output, truth, recipe.correspondence_weight)
         accelerator.backward(report.total)
-        norm = float(accelerator.clip_grad_norm_(learner.parameters(), recipe.clip))
+        norm = torch.nn.utils.clip_grad_norm_(learner.parameters(), recipe.clip).item()
         if norm < float("inf"):
             optimizer.step()
         optimizer.zero_grad()
@@ -100,27 +101,36 @@ def with_correspondence(
     heads = learner.correspondence
     if heads is None:
         return report
+    assert output.layout is not None
+    assert output.hidden_states is not None
     scenes, views = truth.images.shape[:2]
     is_view = output.layout.is_geometric.view(scenes, -1)
     states = [x[is_view].unflatten(0, (scenes, views, -1)) for x in output.hidden_states]
-    matches = patch_matches(truth, _unwrapped(learner.model).config.patch_size)
+    matches = patch_matches(*_full_truth(truth), _unwrapped(learner.model).config.patch_size)
     losses = [correspondence_loss(embeddings, matches) for embeddings in heads(states)]
     loss = torch.stack(losses).mean()
     return LossReport(report.total + weight * loss, report.parts | {"correspondence": loss.detach()})
 
 
+def _full_truth(truth: Views) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    if truth.depth is None or truth.mask is None or truth.intrinsics is None or truth.poses is None:
+        raise ValueError(
+            "correspondence supervision needs depth, mask, intrinsics and poses; set correspondence_layers=()"
+        )
+    return truth.depth, truth.mask, truth.intrinsics, truth.poses
+
+
 def stacked(geometry: Geometry, scenes: int) -> Prediction:
     """The maps of equally sized views as tensors with axes scenes and views."""
 
-    def stack(maps: tuple[Tensor, ...] | None) -> Tensor | None:
-        return None if maps is None else torch.stack(maps).unflatten(0, (scenes, -1))
+    def stack(maps: tuple[Tensor, ...]) -> Tensor:
+        return torch.stack(maps).unflatten(0, (scenes, -1))
 
+    optional = {name: getattr(geometry, name) for name in ("global_points", "confidence", "normals")}
     return Prediction(
         local_points=stack(geometry.local_points),
         poses=geometry.poses.unflatten(0, (scenes, -1)),
-        global_points=stack(geometry.global_points),
-        confidence=stack(geometry.confidence),
-        normals=stack(geometry.normals),
+        **{name: stack(maps) for name, maps in optional.items() if maps is not None},
     )
 
 
@@ -130,4 +140,4 @@ def to_device(views: Views, device: torch.device) -> Views:
 
 def _unwrapped(model: torch.nn.Module) -> G2VLM:
     """The model inside a wrapper of a distributed engine."""
-    return model.module if hasattr(model, "module") else model
+    return model if isinstance(model, G2VLM) else _unwrapped(model.get_submodule("module"))

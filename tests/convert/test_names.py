@@ -26,7 +26,10 @@ def test_a_name_is_found_by_its_pattern_in_both_directions(name, wanted):
 
 
 def test_every_unknown_name_is_listed_those_of_all_layers_on_one_line():
-    weights = {f"a.{i}.wrong.weight": torch.zeros(1) for i in (0, 1, 2, 7)} | {"e.bias": torch.zeros(1), "c": torch.zeros(1)}
+    weights = {f"a.{i}.wrong.weight": torch.zeros(1) for i in (0, 1, 2, 7)} | {
+        "e.bias": torch.zeros(1),
+        "c": torch.zeros(1),
+    }
     with pytest.raises(ValueError, match="5 of 6 names do not belong to a test") as error:
         rename(weights, TABLE, "a test")
     assert str(error.value).splitlines()[1:] == ["  a.{0-2,7}.wrong.weight", "  e.bias"]
@@ -44,4 +47,9 @@ def test_a_table_that_cannot_be_inverted_is_a_bug():
 
 
 def test_a_listing_names_a_single_layer_plainly():
-    assert listing(["layers.5.q.weight", "norm.weight"]) == "  layers.5.q.weight\n  norm.weight"
+    assert listing(["layers.5.q.weight", "norm.weight", "token"]) == "  layers.5.q.weight\n  norm.weight\n  token"
+
+
+def test_a_listing_joins_endings_only_where_all_else_agrees():
+    names = ["layers.0.q.weight", "layers.1.q.weight", "layers.1.q.bias", "norm.weight", "norm.bias"]
+    assert listing(names) == "  layers.{0-1}.q.weight\n  layers.1.q.bias\n  norm.{weight,bias}"

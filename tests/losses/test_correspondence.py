@@ -16,6 +16,10 @@ def room():
     return rooms([3, 4], num_views=3, height=32, width=40).views
 
 
+def matches_of(views):
+    return patch_matches(views.depth, views.mask, views.intrinsics, views.poses, PATCH)
+
+
 def match_by_hand(views, scene, i, j, patch):
     """One patch at a time, with the textbook formulas: the independent twin."""
     row, column = (n * PATCH + PATCH // 2 for n in divmod(patch, 40 // PATCH))
@@ -36,19 +40,19 @@ def match_by_hand(views, scene, i, j, patch):
 
 
 def test_matches_are_those_found_one_by_one(room):
-    matches = patch_matches(room, PATCH)
+    matches = matches_of(room)
     for scene, i, j, patch in torch.cartesian_prod(*(torch.arange(n) for n in matches.shape)).tolist():
         assert matches[scene, i, j, patch] == match_by_hand(room, scene, i, j, patch)
 
 
 def test_some_patches_are_seen_elsewhere_and_some_are_not(room):
-    others = patch_matches(room, PATCH)[:, 0, 1:]
+    others = matches_of(room)[:, 0, 1:]
     assert (others == UNSEEN).any()
     assert (others != UNSEEN).any()
 
 
 def test_a_patch_without_depth_has_no_match(room):
-    matches = patch_matches(replace(room, mask=torch.zeros_like(room.mask)), PATCH)
+    matches = matches_of(replace(room, mask=torch.zeros_like(room.mask)))
     assert (matches == UNSEEN).all()
 
 
