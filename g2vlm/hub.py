@@ -12,7 +12,7 @@ import shutil
 import tempfile
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -55,12 +55,16 @@ _TIED = "lm_head.weight"
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """Weights under the names of our own layout, as they lie in their files (memory-mapped), and what they belong to."""
+    """Weights under the names of our own layout, as they lie in their files (memory-mapped), and what they belong to.
+
+    answer: the file of the known answer, where there is one and nothing was changed that it depends on.
+    """
 
     config: G2VLMConfig
     weights: StateDict
     folder: Path
     files: tuple[Path, ...]
+    answer: Path | None = None
 
 
 def load(
@@ -102,7 +106,7 @@ def load_model(
     be absent and then start fresh; they are logged. tokens, dino, geometric, options: as for `read_checkpoint`.
 
     Raises ValueError with all missing, unexpected and mis-shaped names together, for NaN or infinite weights, and when
-    the recorded known answer is not reproduced.
+    the recorded known answer is not reproduced (which is asked for only if neither `new` nor `options` change the model).
     """
     checkpoint = read_checkpoint(source, tokens=tokens, dino=dino, geometric=geometric, **options)
     return model_of(checkpoint, device=device, dtype=dtype, new=new)
@@ -117,11 +121,11 @@ def model_of(
 ) -> G2VLM:
     """The model of an opened checkpoint, once its numbers are finite and give the recorded answer; see `load_model`."""
     _check_finite(checkpoint)
-    answer = checkpoint.folder / ANSWER_FILE
-    if answer.is_file():
-        exact = build(checkpoint, dtype=torch.float32, new=new)
-        check_known_answer(exact, official.read_json(answer), answer)
-        if (torch.device(device).type, dtype) == ("cpu", torch.float32):
+    if checkpoint.answer is not None and not new:
+        plain = replace(checkpoint, config=checkpoint.config.with_options(attention="sdpa"))
+        exact = build(plain, dtype=torch.float32)
+        check_known_answer(exact, official.read_json(checkpoint.answer), checkpoint.answer)
+        if (torch.device(device).type, dtype, checkpoint.config.attention) == ("cpu", torch.float32, "sdpa"):
             return exact
     return build(checkpoint, device=device, dtype=dtype, new=new)
 
@@ -148,17 +152,20 @@ def read_checkpoint(
         return Checkpoint(config, official.to_ours(weights), folder, paths)
     if layout == "g2vlm":
         config = G2VLMConfig.from_dict(_config_of(folder)).with_options(**options)
-        return Checkpoint(config, weights, folder, paths)
+        answer = folder / ANSWER_FILE
+        is_unchanged = options.keys() <= {"attention"}
+        return Checkpoint(config, weights, folder, paths, answer if is_unchanged and answer.is_file() else None)
     if dino is None:
         raise ValueError(
             f"{folder} holds a stock Qwen2-VL, which has no geometric encoder; "
-            "pass dino='facebook/dinov2-with-registers-large' (or a folder), and name what may start fresh in new=(...)"
+            f"pass dino={qwen2_vl.DINO!r} (or a folder), and name what may start fresh in new=(...)"
         )
     dino_folder = find(dino)
     dino_paths = weight_files(dino_folder)
-    config = qwen2_vl.read_config(_config_of(folder), _config_of(dino_folder), folder, tokens, **options)
-    weights = qwen2_vl.to_ours(weights, geometric=geometric, tied=config.tie_word_embeddings)
     encoder = dinov2.from_transformers(read_weights(dino_paths), "files")
+    dino_config = qwen2_vl.dino_config_of(dino_folder, encoder)
+    config = qwen2_vl.read_config(_config_of(folder), dino_config, folder, tokens, **options)
+    weights = qwen2_vl.to_ours(weights, geometric=geometric, tied=config.tie_word_embeddings)
     weights |= {_DINO + name: tensor for name, tensor in encoder.items()}
     return Checkpoint(config, weights, folder, paths + dino_paths)
 
@@ -234,7 +241,7 @@ def weight_files(folder: Path) -> tuple[Path, ...]:
             return tuple(paths)
         if (folder / name).is_file():
             return (folder / name,)
-    single = sorted(path for path in folder.iterdir() if path.suffix in (".safetensors", ".bin", ".pt"))
+    single = sorted(path for path in folder.iterdir() if path.suffix in (".safetensors", ".bin", ".pt", ".pth"))
     if len(single) != 1:
         found = ", ".join(path.name for path in single) or "none"
         raise ValueError(f"{folder}: wanted is model.safetensors or its index; weight files found: {found}")
@@ -256,11 +263,14 @@ def _read_file(path: Path) -> StateDict:
     try:
         if path.suffix == ".safetensors":
             return load_file(path)
-        return torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+        weights = torch.load(path, map_location="cpu", weights_only=True)
     except (SafetensorError, RuntimeError, EOFError) as error:
         raise ValueError(f"{path}: not a whole file of weights ({error}); copy it again") from error
     except pickle.UnpicklingError as error:
         raise ValueError(f"{path}: holds more than tensors, which could run code; convert it to safetensors") from error
+    if not (isinstance(weights, dict) and all(isinstance(x, Tensor) for x in weights.values())):
+        raise ValueError(f"{path}: holds something else than named tensors; save the model's state dict alone")
+    return weights
 
 
 def sha256_of(paths: Sequence[Path]) -> str:
@@ -289,7 +299,7 @@ def build(
     weights = names_in_memory(checkpoint.weights, model)
     fresh = check_names(model, weights, new)
     cast = {name: x.to(device, dtype if x.is_floating_point() else None) for name, x in weights.items()}
-    model.load_state_dict(cast, strict=False, assign=True)  # strictness is check_names, which says more
+    model.load_state_dict(model.state_dict() | cast, strict=True, assign=True)
     _initialise(model, fresh, device, dtype)
     if checkpoint.config.tie_word_embeddings:
         model.lm_head.weight = model.embed_tokens.weight

@@ -140,6 +140,9 @@ def test_pickled_tensors_are_read_and_pickled_code_is_not(model, folder):
     torch.save({"code": print}, folder / "pytorch_model.bin")
     with pytest.raises(ValueError, match="could run code"):
         hub.load_model(folder)
+    torch.save({"model": hub.stored_weights(model)}, folder / "pytorch_model.bin")
+    with pytest.raises(ValueError, match="something else than named tensors"):
+        hub.load_model(folder)
 
 
 # What does not fit
@@ -241,7 +244,7 @@ def test_new_parts_of_an_encoder_get_that_encoders_start_values(folder):
     )
     encoder = hub.load_model(folder, new=("register_tokens", "lambda1")).dino.model
     assert encoder.embeddings.register_tokens.equal(torch.zeros(1, 4, 16))
-    assert encoder.encoder.layer[0].layer_scale1.lambda1.equal(torch.ones(16))
+    assert encoder.get_parameter("encoder.layer.0.layer_scale1.lambda1").equal(torch.ones(16))
 
 
 def test_an_option_that_does_not_exist_is_refused(folder):
@@ -277,6 +280,13 @@ def test_every_part_counts_for_the_answer(model, tmp_path, part):
 def test_rounded_weights_keep_their_own_answer(model, tmp_path):
     hub.save(model, tmp_path / "model", dtype=torch.bfloat16, known_answer=True)
     assert hub.load_model(tmp_path / "model").dtype == torch.bfloat16
+
+
+def test_an_answer_is_not_asked_of_a_model_that_was_changed_on_purpose(tmp_path):
+    hub.save(small_model(small_config(heads={"normals": False})), tmp_path / "model", known_answer=True)
+    hub.load_model(tmp_path / "model", heads={"normals": True}, new=("heads.normals",))
+    hub.load_model(tmp_path / "model", view_positions="sequential")
+    assert hub.load_model(tmp_path / "model", attention="flex").config.attention == "flex"
 
 
 # Finding

@@ -12,8 +12,11 @@ from transformers.models.qwen2_vl.configuration_qwen2_vl import Qwen2VLTextConfi
 
 from g2vlm.config import G2VLMConfig, TokenIds
 from g2vlm.convert.names import StateDict, Table, rename
-from g2vlm.convert.official import VISION
+from g2vlm.convert.official import VISION, read_json
 from g2vlm.convert.tokens import tokens_of
+
+DINO = "facebook/dinov2-with-registers-large"
+"""The geometric encoder of the published model."""
 
 Start = Literal["fresh", "copied"]
 """How the geometric expert begins: from random values, or as a copy of the semantic one."""
@@ -41,19 +44,47 @@ NAMES: Table = {
 """Names on the hub (`visual`, `model`), those of transformers' modules (`model.visual`, `model.language_model`), and ours."""
 
 
+def dino_config_of(folder: Path, weights: Mapping[str, Tensor]) -> Dinov2WithRegistersConfig:
+    """Shape of a DINOv2 with registers, from transformers' config.json or else (timm, facebook) from its weights.
+
+    weights: by the names of transformers' files.
+    """
+    path = folder / "config.json"
+    if path.is_file() and (fields := read_json(path)).get("model_type") == Dinov2WithRegistersConfig.model_type:
+        return Dinov2WithRegistersConfig.from_dict(fields)
+    if "embeddings.register_tokens" not in weights:
+        raise ValueError(f"{folder}: a DINOv2 without registers; use one with them, such as {DINO}")
+    registers, width = weights["embeddings.register_tokens"].shape[1:]
+    patch = weights["embeddings.patch_embeddings.projection.weight"].shape[-1]
+    side = round((weights["embeddings.position_embeddings"].shape[1] - 1) ** 0.5)
+    return Dinov2WithRegistersConfig(
+        hidden_size=width,
+        num_hidden_layers=sum(name.endswith(".norm1.weight") for name in weights),
+        num_attention_heads=width // 64,  # in all published sizes
+        image_size=side * patch,
+        patch_size=patch,
+        num_register_tokens=registers,
+        use_swiglu_ffn="encoder.layer.0.mlp.weights_in.weight" in weights,
+    )
+
+
 def read_config(
-    qwen: dict[str, Any], dino: dict[str, Any], folder: Path, tokens: TokenIds | None = None, **options: Any
+    qwen: dict[str, Any],
+    dino: Dinov2WithRegistersConfig,
+    folder: Path,
+    tokens: TokenIds | None = None,
+    **options: Any,
 ) -> G2VLMConfig:
     """A configuration that leaves the semantic side exactly as Qwen2-VL has it; the geometric side is new.
 
-    qwen, dino: the two config.json. folder: where Qwen2-VL's tokenizer files lie. options: further fields of G2VLMConfig.
+    qwen: its config.json. folder: where its tokenizer files lie. options: further fields of G2VLMConfig.
     """
     stock = Qwen2VLConfig.from_dict(qwen)
     text, vision = cast(Qwen2VLTextConfig, stock.get_text_config()), cast(Qwen2VLVisionConfig, stock.vision_config)
     return G2VLMConfig(
         text,
         vision,
-        Dinov2WithRegistersConfig.from_dict(dino),
+        dino,
         tokens=tokens or tokens_of(folder, text.vocab_size),
         tie_word_embeddings=bool(qwen.get("tie_word_embeddings", False)),
         **({"semantic_qk_norm": False, "picture_attention": "causal"} | options),

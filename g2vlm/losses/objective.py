@@ -94,14 +94,14 @@ class LossReport:
 class Objective:
     """`Objective(weights)(prediction, truth) -> LossReport`; both sides may have any scale and any world frame.
 
-    pixel_fraction: part of the pixels (and of the cells of the normal loss) that one call looks at, drawn anew, the same
-    for all views; every term then describes the cloud of the drawn pixels, units of length included. 1 takes them all,
-    as the reference does.
+    pixel_fraction: part of the pixels (and of the cells of the normal loss) that one call looks at, drawn anew, the
+    same for all views; every term then describes the cloud of the drawn pixels, units of length included. 1 takes them
+    all, as the reference does.
     sine_offset: 1e-12 repeats the normal loss of the released code to the last digit (see `normals.angle_between`).
 
     A term exists when the prediction has its head. Where the truth lacks what it needs, the term is zero but stays
-    connected: gradients are zeros, not None. Scenes without depth supervise the cameras only. All is computed in float32
-    (float64 for float64 predictions), whatever autocast region the caller is in.
+    connected: gradients are zeros, not None. Scenes without depth supervise the cameras only. All is computed in
+    float32 (float64 for float64 predictions), whatever autocast region the caller is in.
     """
 
     weights: LossWeights = LossWeights.RELEASED_CODE

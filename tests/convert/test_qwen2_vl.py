@@ -7,10 +7,11 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from transformers.models.dinov2_with_registers import Dinov2WithRegistersModel
+from transformers.models.dinov2_with_registers import Dinov2WithRegistersConfig, Dinov2WithRegistersModel
 from transformers.models.qwen2_vl import Qwen2VLConfig, Qwen2VLForConditionalGeneration
 
 from g2vlm import hub
+from g2vlm.convert.dinov2 import from_transformers
 from g2vlm.encoders.dino import IMAGENET_MEAN, IMAGENET_STD
 from g2vlm.layout import Picture, Text
 from g2vlm.model import G2VLM
@@ -108,22 +109,25 @@ def test_a_copied_geometric_expert_equals_the_semantic_one_and_learns_on_its_own
     on_the_hub(stock_qwen(), tmp_path)
     new = ("heads", "dino_projection", "q_norm", "k_norm", "scale_attn", "scale_mlp")
     model = load(tmp_path, dino, new, geometric="copied")
-    layer = model.decoder.layers[1]
-    assert layer.geometric.mlp.up.weight.equal(layer.semantic.mlp.up.weight)
+    semantic, geometric = (
+        model.get_parameter(f"decoder.layers.1.{e}.mlp.up.weight") for e in ("semantic", "geometric")
+    )
+    assert geometric.equal(semantic)
     assert model.decoder.norm.geometric.weight.equal(model.decoder.norm.semantic.weight)
     with torch.no_grad():
-        layer.geometric.mlp.up.weight.zero_()
-    assert layer.semantic.mlp.up.weight.any()
+        geometric.zero_()
+    assert semantic.any()
 
 
 def test_a_fresh_geometric_expert_starts_from_the_models_own_start_values(tmp_path, dino):
     on_the_hub(stock_qwen(), tmp_path)
-    geometric = load(tmp_path, dino).decoder.layers[0].geometric
-    assert geometric.norm_attn.weight.equal(torch.ones(32))
-    assert geometric.scale_attn.gamma.equal(torch.full((32,), 0.01))
-    assert geometric.q.bias.equal(torch.zeros(32))
-    assert 0.01 < geometric.q.weight.std() < 0.03
-    assert geometric.q.weight.isfinite().all()
+    model = load(tmp_path, dino)
+    names = ("norm_attn.weight", "scale_attn.gamma", "q.bias", "q.weight")
+    norm, scale, bias, weight = (model.get_parameter(f"decoder.layers.0.geometric.{name}") for name in names)
+    assert norm.equal(torch.ones(32))
+    assert scale.equal(torch.full((32,), 0.01))
+    assert bias.equal(torch.zeros(32))
+    assert 0.01 < weight.std() < 0.03
 
 
 def test_new_parameters_must_be_asked_for_and_are_listed(tmp_path, dino, caplog):
@@ -150,3 +154,29 @@ def test_a_head_that_only_pretends_to_be_tied_is_refused(tmp_path, dino):
     save_file(weights, tmp_path / "model.safetensors")
     with pytest.raises(ValueError, match="ties lm_head"):
         load(tmp_path, dino)
+
+
+@pytest.mark.parametrize("naming", ["facebook", "timm"])
+def test_a_dinov2_of_another_origin_is_read_by_its_shapes(tmp_path, naming):
+    config = Dinov2WithRegistersConfig(
+        hidden_size=128, num_hidden_layers=3, num_attention_heads=2, image_size=28, patch_size=4
+    )
+    torch.manual_seed(1)
+    stock = Dinov2WithRegistersModel(config).eval()
+    (tmp_path / "dino").mkdir()
+    save_file(from_transformers(stock.state_dict(), naming), tmp_path / "dino" / "model.safetensors")
+    (tmp_path / "dino" / "config.json").write_text('{"architecture": "vit_large_patch14_reg4_dinov2"}')
+    on_the_hub(stock_qwen(), tmp_path / "qwen")
+    encoder = load(tmp_path / "qwen", tmp_path / "dino").dino.model
+    images = torch.rand(1, 3, 12, 20)
+    torch.testing.assert_close(encoder(images).last_hidden_state, stock(images).last_hidden_state, atol=1e-5, rtol=1e-5)
+
+
+def test_a_dinov2_without_registers_is_refused(tmp_path, dino):
+    on_the_hub(stock_qwen(), tmp_path / "qwen")
+    weights = load_file(dino / "model.safetensors")
+    del weights["embeddings.register_tokens"]
+    (tmp_path / "dino").mkdir()
+    save_file(weights, tmp_path / "dino" / "model.safetensors")
+    with pytest.raises(ValueError, match="without registers"):
+        load(tmp_path / "qwen", tmp_path / "dino")

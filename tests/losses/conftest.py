@@ -23,7 +23,8 @@ def recorded(shared: Path) -> Recorded:
 
     def read(name: str) -> tuple[dict[str, Tensor], dict]:
         with safe_open(shared / "goldens" / f"{name}.safetensors", "pt") as file:
-            return {key: file.get_tensor(key) for key in file.keys()}, json.loads(file.metadata()["json"])  # noqa: SIM118
+            tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+            return tensors, json.loads(file.metadata()["json"])
 
     return read
 

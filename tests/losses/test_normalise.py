@@ -67,6 +67,7 @@ def test_the_truth_is_seen_from_the_first_camera_at_mean_distance_one(toy):
     mask = target.mask.flatten(2, 3)
     truth, unit = normalised_truth(target.local_points.flatten(2, 3), target.poses, mask)
     torch.testing.assert_close(truth.poses[:, 0], torch.eye(4).expand(2, 4, 4), atol=1e-6, rtol=0)
+    assert truth.global_points is not None
     distances = truth.global_points.norm(dim=-1)
     for scene in range(2):
         assert distances[scene][mask[scene]].mean().item() == pytest.approx(1, abs=1e-5)

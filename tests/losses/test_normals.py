@@ -92,6 +92,7 @@ def test_only_eligible_scenes_count():
     none = point_map_normal_loss(points, target, mask, eligible=torch.tensor([False, False]))
     none.backward()
     assert none.item() == 0
+    assert points.grad is not None
     assert not points.grad.any()
 
 

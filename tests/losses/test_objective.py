@@ -15,7 +15,9 @@ ALL = RELEASED | {"confidence", "normal_head"}
 def changed(prediction, **parts):
     """The prediction with other heads, as fresh leaves."""
     tensors = {field.name: getattr(prediction, field.name) for field in fields(prediction)} | parts
-    return Prediction(**{k: None if x is None else x.detach().clone().requires_grad_() for k, x in tensors.items()})
+    return replace(
+        prediction, **{k: x if x is None else x.detach().clone().requires_grad_() for k, x in tensors.items()}
+    )
 
 
 def gradients(prediction, truth, objective=Objective(), **options):  # noqa: B008
@@ -58,7 +60,7 @@ def test_parts_and_total_are_those_of_the_reference(recorded):
 
 
 def test_gradients_are_those_of_the_reference(recorded):
-    """Of a pose, the parts that a rigid motion can follow: the reference inverts 4x4 matrices, we transpose rotations."""
+    """Of a pose, what a rigid motion can follow: the reference inverts 4x4 matrices, we transpose rotations."""
     tensors, _ = recorded("unit/pi3_loss")
     prediction, target = recorded_step(tensors)
     is_listed = torch.tensor([True, False, True])

@@ -53,6 +53,9 @@ TRAIN_VISIBILITY = {"": "block_causal", "_oneblock": "global"}
 VIEW_PATCH, IMAGE_PATCH = -1, -2
 """Placeholders that no vocabulary contains."""
 
+SINE_OFFSET = 1e-12
+"""What the released normal loss adds to |a x b|; ours leaves it out unless asked."""
+
 CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
 CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
 
@@ -554,7 +557,9 @@ def check_losses(case: Case, variant: str, geometry: Geometry, pack: Pack) -> Te
     case.compare(f"{variant}.pred.camera_poses", prediction.poses, HIDDEN)
     cloud = Cloud(local.flatten(2, 3), prediction.poses, world.flatten(2, 3))
     compare_normalised(case, f"{variant}.", "gt", cloud, target)
-    report = Objective(LossWeights.RELEASED_CODE)(prediction, target, eligible_for_normals=eligible(case.meta))
+    report = Objective(LossWeights.RELEASED_CODE, sine_offset=SINE_OFFSET)(
+        prediction, target, eligible_for_normals=eligible(case.meta)
+    )
     compare_report(case, f"meta.{variant}.loss", report, case.meta[f"{variant}.loss"], "dl")
     return report.total
 
@@ -813,7 +818,7 @@ def check_position_table(case: Case) -> None:
 def check_loss_parts(case: Case) -> None:
     points, target, mask = case["normal.points"].requires_grad_(), case["normal.gt"], case["normal.mask"]
     edges = depth_edges(target[..., 2])
-    loss = point_map_normal_loss(points, target, mask & ~edges)
+    loss = point_map_normal_loss(points, target, mask & ~edges, sine_offset=SINE_OFFSET)
     (gradient,) = torch.autograd.grad(loss, points)
     case.compare("normal.depth_edge", edges, EXACT)
     case.add("meta.normal.loss", loss, case.meta["normal.loss"], LOSSES)
@@ -841,7 +846,7 @@ def check_pi3_loss(case: Case) -> None:
     )
     meta = case.meta
     weights = LossWeights.RELEASED_CODE
-    report = Objective(weights)(prediction, target, eligible_for_normals=eligible(meta))
+    report = Objective(weights, sine_offset=SINE_OFFSET)(prediction, target, eligible_for_normals=eligible(meta))
     compare_report(case, "meta.details", report, meta["details"] | {"total": meta["total"]}, "total")
     cameras = LossWeights(local_points=0, global_points=0, normals=0, camera=1).total(report.parts)
     case.add("meta.camera_loss", cameras, meta["camera_loss"], ROTATIONS)
