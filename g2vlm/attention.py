@@ -60,7 +60,7 @@ def _sdpa(device: torch.device) -> Attend:
     return attend_group
 
 
-SHORT = 1024
+SHORT = 512
 """Keys up to which plain matrix products beat the fused kernel in bfloat16 on a CPU (benchmarks/attention.py)."""
 
 
@@ -72,7 +72,7 @@ def full_attention(
 ) -> Float[Tensor, "*batch heads queries width"]:
     """Every query attends to every key; scale is width ** -0.5 unless given.
 
-    The CPU's fused kernel is two to six times slower in bfloat16 than the plain formula, so short sequences take that.
+    In bfloat16 the CPU's fused kernel is slower than the plain formula, its backward pass most, so short sequences take that.
     """
     groups = q.shape[-3] // k.shape[-3]
     if q.device.type == "cpu" and q.dtype == torch.bfloat16 and k.shape[-2] <= SHORT:

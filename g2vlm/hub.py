@@ -76,8 +76,8 @@ def load(
 ) -> "Predictor":
     """A predictor from a folder, a hub repository, or (None or "tiny") the weights that come with the package.
 
-    device: "auto" is cuda, else mps, else cpu. dtype: "auto" is bfloat16 for a model of more than a billion parameters on
-    cuda and float32 otherwise. Raises ValueError as `load_model` does.
+    device: "auto" is cuda, else mps, else cpu. dtype: "auto" is float32, but bfloat16 on cuda for a model of more than
+    a billion parameters. Raises ValueError as `load_model` does.
     """
     from g2vlm.predictor import Predictor
 
@@ -106,7 +106,7 @@ def load_model(
     be absent and then start fresh; they are logged. tokens, dino, geometric, options: as for `read_checkpoint`.
 
     Raises ValueError with all missing, unexpected and mis-shaped names together, for NaN or infinite weights, and when
-    the recorded known answer is not reproduced (which is asked for only if neither `new` nor `options` change the model).
+    the recorded known answer is not reproduced; that is asked for only if neither `new` nor `options` change the model.
     """
     checkpoint = read_checkpoint(source, tokens=tokens, dino=dino, geometric=geometric, **options)
     return model_of(checkpoint, device=device, dtype=dtype, new=new)
@@ -434,14 +434,15 @@ def _tokenizer(checkpoint: Checkpoint) -> PreTrainedTokenizerBase:
 
 
 class NoTokenizer(PreTrainedTokenizerBase):
-    """Stands where a checkpoint has no tokenizer: the model can be used with ids, and the first word raises ValueError."""
+    """Stands where a checkpoint has no tokenizer: the model takes ids, and the first word raises ValueError."""
 
     def __init__(self, folder: Path) -> None:
         object.__setattr__(self, "folder", folder)
 
     def encode(self, *args: Any, **kwargs: Any) -> list[int]:
         raise ValueError(
-            f"{self.folder}: no tokenizer.json, so words cannot be read; copy it from the checkpoint that these weights come from"
+            f"{self.folder}: no tokenizer.json, so words cannot be read; "
+            "copy it from the checkpoint that these weights come from"
         )
 
     __call__ = apply_chat_template = decode = encode  # type: ignore[assignment]
@@ -450,7 +451,7 @@ class NoTokenizer(PreTrainedTokenizerBase):
 # --- known answer -----------------------------------------------------------------------------------------------------
 
 
-@torch.inference_mode()
+@torch.no_grad()  # not inference_mode: roma keeps a table from its first call, which training must be able to use
 def record_known_answer(model: G2VLM) -> dict[str, Any]:
     """What a model in float32 makes of two fixed pictures and a few fixed tokens: about forty numbers of every head.
 

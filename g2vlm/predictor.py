@@ -34,7 +34,7 @@ class Predictor:
         self.source = source
         self.checkpoint_sha256 = checkpoint_sha256
 
-    @torch.inference_mode()
+    @torch.no_grad()  # not inference_mode: roma keeps a table from its first call, which training must be able to use
     def reconstruct(
         self, photos: Sequence[PhotoLike], *, resolution: int | None = None, seed: int = 0
     ) -> Reconstruction:
@@ -69,7 +69,7 @@ class Predictor:
         )
         return reconstruction_of(geometry, photos, views, provenance)
 
-    @torch.inference_mode()
+    @torch.no_grad()  # not inference_mode: roma keeps a table from its first call, which training must be able to use
     def geometry(self, views: Sequence[Float[Tensor, "3 _height _width"]]) -> Geometry:
         """What the heads read from these views (RGB in [0, 1], sides multiples of the patch size), in float32."""
         model = self.model

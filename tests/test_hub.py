@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import roma.mappings
 import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
@@ -14,6 +15,7 @@ from g2vlm import hub
 from g2vlm.config import G2VLMConfig, HeadsConfig, TokenIds
 from g2vlm.convert import official
 from g2vlm.convert.dinov2 import from_transformers
+from g2vlm.geometry.rotation import rotation_from_nine
 from g2vlm.model import G2VLM
 from tests.builders import small_config, small_model
 
@@ -287,6 +289,15 @@ def test_an_answer_is_not_asked_of_a_model_that_was_changed_on_purpose(tmp_path)
     hub.load_model(tmp_path / "model", heads={"normals": True}, new=("heads.normals",))
     hub.load_model(tmp_path / "model", view_positions="sequential")
     assert hub.load_model(tmp_path / "model", attention="flex").config.attention == "flex"
+
+
+def test_a_model_can_be_trained_after_its_answer_was_checked(model):
+    for function in vars(roma.mappings).values():
+        if hasattr(function, "cache_clear"):
+            function.cache_clear()
+    hub.record_known_answer(model)
+    numbers = torch.randn(1, 9, requires_grad=True)
+    rotation_from_nine(numbers).sum().backward()
 
 
 # Finding

@@ -53,7 +53,7 @@ def inverse(table: Table) -> Table:
 
 
 def listing(names: Iterable[str]) -> str:
-    """All names, those that differ in their first number or their ending on one line: `layers.{0-2,5}.q.{weight,bias}`."""
+    """All names; those that differ in first number or ending share a line: `layers.{0-2}.q.{weight,bias}`."""
     numbers: dict[str, list[int]] = {}
     for name in names:
         number = NUMBER.search(name)

@@ -41,7 +41,7 @@ NAMES: Table = {
     **{f"{prefix}.{old}": new for prefix in ("visual", "model.visual") for old, new in _VISION.items()},
     **{f"{prefix}.{old}": new for prefix in ("model", "model.language_model") for old, new in _TEXT.items()},
 }
-"""Names on the hub (`visual`, `model`), those of transformers' modules (`model.visual`, `model.language_model`), and ours."""
+"""Names on the hub (`visual`, `model`) or of transformers' modules (`model.visual`, `model.language_model`) -> ours."""
 
 
 def dino_config_of(folder: Path, weights: Mapping[str, Tensor]) -> Dinov2WithRegistersConfig:
@@ -99,7 +99,8 @@ def to_ours(weights: Mapping[str, Tensor], *, geometric: Start, tied: bool) -> S
     ours = rename(weights, NAMES, "a stock Qwen2-VL")
     if tied and "lm_head.weight" in ours and not torch.equal(ours.pop("lm_head.weight"), ours["embed_tokens.weight"]):
         raise ValueError(
-            "config.json ties lm_head to the embedding, but the weights hold two different ones; set tie_word_embeddings to false"
+            "config.json ties lm_head to the embedding, but the weights hold two different ones; "
+            "set tie_word_embeddings to false"
         )
     if geometric == "copied":
         ours |= {name.replace("semantic", "geometric"): x.clone() for name, x in ours.items() if ".semantic." in name}

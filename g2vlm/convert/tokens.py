@@ -35,8 +35,8 @@ SPELLINGS = {
 """Each special token as Qwen2-VL's tokenizer writes it (a newline is Ċ in byte-level BPE)."""
 
 
-UNKNOWN = TokenIds(bos=-1, eos=-2, vision_start=-3, vision_end=-4, view_patch=-5, image_patch=-6, newline=-7, pad=-8)
-"""Ids that no vocabulary contains: weights can be read and converted without knowing better, but not prompted."""
+UNKNOWN = TokenIds(bos=-1, eos=-2, vision_start=-3, vision_end=-4, view_patch=-5, image_patch=-6, newline=-7, pad=0)
+"""Ids that no vocabulary has (padding apart, which nothing sees): enough to convert weights, not to prompt."""
 
 log = logging.getLogger("g2vlm")
 
@@ -48,7 +48,7 @@ def tokens_of(folder: Path, vocab_size: int) -> TokenIds:
         if vocab_size == PUBLIC_VOCABULARY:
             return TokenIds()
         log.warning(
-            "%s: no tokenizer.json, and a vocabulary of %d is not the public one of %d: its special tokens stay unknown; "
+            "%s: no tokenizer.json, and a vocabulary of %d is not the public one of %d: special tokens stay unknown; "
             "add the file, or pass tokens=TokenIds(...)",
             folder,
             vocab_size,

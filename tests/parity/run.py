@@ -309,8 +309,9 @@ class Prompt:
 def check_chat(case: Case, weight_set: WeightSet) -> None:
     meta = case.meta
     tokens = TokenIds(
-        bos=int(case["in.system_ids"][0]), eos=meta["eos"], vision_start=meta["start_of_image"],
-        vision_end=meta["end_of_image"], newline=meta["start_token"], pad=0, view_patch=VIEW_PATCH, image_patch=IMAGE_PATCH,
+        bos=int(case["in.system_ids"][0]), eos=meta["eos"], newline=meta["start_token"], pad=0,
+        vision_start=meta["start_of_image"], vision_end=meta["end_of_image"],
+        view_patch=VIEW_PATCH, image_patch=IMAGE_PATCH,
     )  # fmt: skip
     views = views_of(case)
     pixels, grids = pictures_of(case)
@@ -486,7 +487,8 @@ def tokens_of(case: Case, pack: Pack) -> TokenIds:
     patches = case["in.packed_dino_token_indexes"]
     before, behind = pack.ids[patches[0] - 1].item(), pack.ids[patches[-1] + 1].item()
     return TokenIds(
-        bos=0, eos=0, pad=0, newline=0, vision_start=int(before), vision_end=int(behind), view_patch=VIEW_PATCH, image_patch=IMAGE_PATCH
+        bos=0, eos=0, pad=0, newline=0, vision_start=int(before), vision_end=int(behind),
+        view_patch=VIEW_PATCH, image_patch=IMAGE_PATCH,
     )  # fmt: skip
 
 

@@ -1,0 +1,58 @@
+"""The weights that come with the package: small, whole, and better than not looking."""
+
+import shutil
+from importlib.resources import files
+from pathlib import Path
+
+import pytest
+from safetensors.torch import load_file, save_file
+
+import g2vlm
+from g2vlm.data.scenes import TEST_SEEDS, rooms
+from g2vlm.eval.geometry import blind, score, summarise
+from g2vlm.hub import load_model
+
+FOLDER = Path(str(files("g2vlm"))) / "weights" / "tiny"
+
+
+@pytest.fixture(scope="module")
+def predictor():
+    return g2vlm.load(device="cpu")
+
+
+def test_they_are_small(predictor):
+    assert sum(parameter.numel() for parameter in predictor.model.parameters()) <= 25_000_000
+    assert sum(path.stat().st_size for path in FOLDER.iterdir()) <= 50_000_000
+
+
+def test_every_part_is_there(predictor):
+    heads = predictor.model.heads
+    assert all(
+        head is not None for head in (heads.points, heads.camera, heads.global_points, heads.confidence, heads.normals)
+    )
+    assert predictor.model.vision is not None
+    assert predictor.processor.tokenizer.encode("a", add_special_tokens=False) == [ord("a")]
+
+
+def test_they_see_more_than_someone_who_does_not_look(predictor):
+    truth = rooms(TEST_SEEDS[200:208], num_views=4, height=112, width=112).views
+    ours, base = [], []
+    for scene in range(8):
+        known = (list(truth.depth[scene].numpy()), list(truth.mask[scene].numpy()), truth.poses[scene].numpy())
+        geometry = predictor.geometry(list(truth.images[scene]))
+        depth = [points[..., 2].numpy() for points in geometry.local_points]
+        ours.append(score(depth, geometry.poses.numpy(), *known))
+        base.append(score(*blind(known[0], 4), *known))
+    model, baseline = summarise(ours), summarise(base)
+    assert model.absrel < 0.6 * baseline.absrel
+    assert model.rotation_deg_median < 0.8 * baseline.rotation_deg_median
+    assert model.auc30 > baseline.auc30 + 10
+
+
+def test_a_changed_weight_is_noticed(tmp_path):
+    folder = shutil.copytree(FOLDER, tmp_path / "tiny")
+    weights = load_file(folder / "model.safetensors")
+    weights["decoder.layers.3.geometric.mlp.up.weight"] *= 1.1
+    save_file(weights, folder / "model.safetensors")
+    with pytest.raises(ValueError, match=r"known_answer\.json.*but the model computes"):
+        load_model(folder)
