@@ -298,7 +298,7 @@ def build(
     model = empty(checkpoint.config)
     weights = names_in_memory(checkpoint.weights, model)
     fresh = check_names(model, weights, new)
-    cast = {name: x.to(device, dtype if x.is_floating_point() else None) for name, x in weights.items()}
+    cast = {name: x.to(device, _kept_as(name, x, dtype)) for name, x in weights.items()}
     model.load_state_dict(model.state_dict() | cast, strict=True, assign=True)
     _initialise(model, fresh, device, dtype)
     if checkpoint.config.tie_word_embeddings:
@@ -307,6 +307,13 @@ def build(
         log.warning("%d parameters are new and start fresh:\n%s", len(fresh), listing(sorted(fresh)))
     _move(model, device)
     return model.eval()
+
+
+def _kept_as(name: str, x: Tensor, dtype: torch.dtype | None) -> torch.dtype | None:
+    """What a weight is cast to (None: nothing). Heads are never below float32: depth through exp needs its digits."""
+    if dtype is None or not x.is_floating_point():
+        return None
+    return torch.promote_types(dtype, torch.float32) if name.startswith("heads.") else dtype
 
 
 def _move(model: nn.Module, device: str | torch.device) -> None:

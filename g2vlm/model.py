@@ -196,7 +196,8 @@ class G2VLM(PreTrainedModel, GenerationMixin):
     ) -> Geometry:
         """What the heads say about every view, from the hidden states after the final norms."""
         grids = [self.grid(view) for view in views]
-        tokens = hidden[layout.is_geometric].split([rows * columns for rows, columns in grids])
+        dtype = self.heads.points.proj.weight.dtype
+        tokens = hidden[layout.is_geometric].to(dtype).split([rows * columns for rows, columns in grids])
         return self.heads(tokens, grids, first_views=_first_views(layout) if with_global_points else None)
 
     def grid(self, view: Float[Tensor, "3 height width"]) -> Grid:

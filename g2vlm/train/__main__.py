@@ -16,21 +16,23 @@ from g2vlm.train.checkpoint import resume, save_checkpoint
 from g2vlm.train.hooks import every, log_to
 from g2vlm.train.loop import Learner, train
 from g2vlm.train.optim import freeze, optimizer_of
-from g2vlm.train.recipe import TINY_STAGE1, Recipe
+from g2vlm.train.recipe import RECIPES, TINY_STAGE1, Recipe
 
 OVERRIDES = ("steps", "scenes", "views", "lr", "warmup", "cooldown", "schedule", "seed", "save_every")
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="g2vlm.train", description=__doc__)
+    parser.add_argument("--recipe", choices=RECIPES, default="tiny_stage1")
     parser.add_argument(
         "--out", type=Path, required=True, help="folder of checkpoints and log; an unfinished run goes on"
     )
     types = {field.name: type(getattr(TINY_STAGE1, field.name)) for field in fields(Recipe)}
     for name in OVERRIDES:
-        parser.add_argument(f"--{name.replace('_', '-')}", type=types[name], default=getattr(TINY_STAGE1, name))
+        parser.add_argument(f"--{name.replace('_', '-')}", type=types[name], help="the recipe's own unless given")
     arguments = vars(parser.parse_args())
-    run(replace(TINY_STAGE1, **{name: arguments[name] for name in OVERRIDES}), arguments["out"])
+    given = {name: arguments[name] for name in OVERRIDES if arguments[name] is not None}
+    run(replace(RECIPES[arguments["recipe"]], **given), arguments["out"])
 
 
 def run(recipe: Recipe, out: Path) -> None:

@@ -1,6 +1,6 @@
 """What a training run is: every number that decides it, in one frozen record that is saved with each checkpoint."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from g2vlm.losses.objective import LossWeights
@@ -58,4 +58,11 @@ TINY_STAGE1 = Recipe(
     weights=LossWeights(camera=0.5, translation=40.0, normal_head=0.1),
     correspondence_layers=(0, 2),
 )
-"""The recipe of the embedded weights; docs/models/tiny.md holds the command, the log and the result."""
+"""The recipe of the embedded weights; docs/models/tiny.md holds the commands, the log and the result."""
+
+TINY_STAGE1_CAMERAS = replace(
+    TINY_STAGE1, name="tiny_stage1_cameras", weights=LossWeights(camera=1.0, translation=60.0, normal_head=0.1)
+)
+"""Its continuation once depth is learnt: cameras count more."""
+
+RECIPES = {recipe.name: recipe for recipe in (TINY_STAGE1, TINY_STAGE1_CAMERAS)}
