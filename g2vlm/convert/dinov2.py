@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 Naming = Literal["modules", "files", "facebook", "timm"]
-"""`modules`: the state dict of transformers' `Dinov2WithRegistersModel`. `files`: what that class saves and the hub
-holds. `facebook`: the original release. `timm`: `vit_*_patch14_reg4_dinov2`."""
+"""`modules`: the state dict of transformers' `Dinov2WithRegistersModel` (of 5.23; older releases hold `files` in memory
+too). `files`: what that class saves and the hub holds. `facebook`: the original release. `timm`: `vit_*_patch14_reg4_dinov2`."""
 
 StateDict = dict[str, Tensor]
 
@@ -100,7 +100,8 @@ def naming_of(state_dict: Mapping[str, Tensor]) -> Naming:
 
 
 def to_transformers(state_dict: Mapping[str, Tensor]) -> StateDict:
-    """The same weights by the names of transformers' modules, ready for a strict `load_state_dict`.
+    """The same weights by the names of transformers' modules, ready for a strict `load_state_dict` where the installed
+    release holds those (`from_transformers(weights, naming_of(model.state_dict()))` fits any).
 
     timm folds the class token's position into the class token and keeps no mask token: position and mask token come
     back as zeros, which changes no output.

@@ -17,7 +17,8 @@ class Encoder:
 
     def load(self, weights: dict[str, Tensor]) -> Dinov2WithRegistersModel:
         model = Dinov2WithRegistersModel(self.config).eval()
-        model.load_state_dict(weights, strict=True)
+        installed = naming_of(model.state_dict())  # older releases hold the names that newer ones only save
+        model.load_state_dict(from_transformers(weights, installed), strict=True)
         return model
 
 
@@ -35,7 +36,7 @@ def encoder(request) -> Encoder:
     )
     torch.manual_seed(0)
     shapes = Dinov2WithRegistersModel(config).state_dict()
-    return Encoder(config, {key: 0.2 * torch.randn_like(tensor) for key, tensor in shapes.items()})
+    return Encoder(config, to_transformers({key: 0.2 * torch.randn_like(tensor) for key, tensor in shapes.items()}))
 
 
 def assert_same(left: dict[str, Tensor], right: dict[str, Tensor]):

@@ -6,7 +6,7 @@ import pytest
 import torch
 from transformers import Dinov2WithRegistersConfig, Dinov2WithRegistersModel
 
-from g2vlm.convert.dinov2 import from_transformers, to_transformers
+from g2vlm.convert.dinov2 import from_transformers, naming_of, to_transformers
 
 # Only absence is a reason to skip: a timm that is there but does not import has to fail here.
 pytestmark = pytest.mark.skipif(find_spec("timm") is None, reason="timm is not installed (pip install 'g2vlm[timm]')")
@@ -51,7 +51,8 @@ def transformers_model() -> Dinov2WithRegistersModel:
 @pytest.mark.parametrize("size", [518, 224])
 def test_timm_and_transformers_agree_exactly_on_the_same_weights(size):
     theirs, ours = timm_model(), transformers_model()
-    ours.load_state_dict(to_transformers(theirs.state_dict()), strict=True)
+    installed = naming_of(ours.state_dict())
+    ours.load_state_dict(from_transformers(to_transformers(theirs.state_dict()), installed), strict=True)
     images = torch.randn(2, 3, size, size)
     expected = theirs.forward_features(images)
     actual = ours(images).last_hidden_state
