@@ -409,11 +409,14 @@ def _is_finite(x: Tensor) -> bool:
 
 
 def _device(device: str | torch.device) -> torch.device:
-    if device != "auto":
-        return torch.device(device)
-    if torch.cuda.is_available():
-        return torch.device("cuda")
-    return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+    available = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
+    if device == "auto":
+        return torch.device(next(name for name, is_there in available.items() if is_there))
+    chosen = torch.device(device)
+    if not available.get(chosen.type, True):
+        there = ", ".join(name for name, is_there in available.items() if is_there)
+        raise ValueError(f"device is {str(device)!r}, but this torch finds none here; use one of: auto, {there}")
+    return chosen
 
 
 def _dtype(dtype: str | torch.dtype, device: torch.device, checkpoint: Checkpoint) -> torch.dtype:

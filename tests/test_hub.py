@@ -478,3 +478,9 @@ def test_others_may_read_what_is_written(folder):
 
 def test_a_configuration_written_by_us_is_read_by_transformers_too(folder, model):
     assert G2VLMConfig.from_pretrained(folder).to_dict() == model.config.to_dict()
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="asks for a device that is absent")
+def test_a_device_that_is_not_there_is_refused():
+    with pytest.raises(ValueError, match=r"device is 'cuda'.*use one of: auto, .*cpu"):
+        hub.load(device="cuda")
