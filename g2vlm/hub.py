@@ -305,7 +305,7 @@ def build(
         model.lm_head.weight = model.embed_tokens.weight
     if fresh:
         log.warning("%d parameters are new and start fresh:\n%s", len(fresh), listing(sorted(fresh)))
-    _move(model, device)
+    nn.Module.to(model, device)  # buffers follow the weights, and keep float32, which angles and means need
     return model.eval()
 
 
@@ -314,11 +314,6 @@ def _kept_as(name: str, x: Tensor, dtype: torch.dtype | None) -> torch.dtype | N
     if dtype is None or not x.is_floating_point():
         return None
     return torch.promote_types(dtype, torch.float32) if name.startswith("heads.") else dtype
-
-
-def _move(model: nn.Module, device: str | torch.device) -> None:
-    """Buffers follow the weights; they keep float32, which angles and means need."""
-    model.to(device)
 
 
 def empty(config: G2VLMConfig) -> G2VLM:

@@ -10,6 +10,7 @@ from transformers.models.dinov2_with_registers import Dinov2WithRegistersConfig
 from transformers.models.qwen2_vl.configuration_qwen2_vl import Qwen2VLTextConfig, Qwen2VLVisionConfig
 
 from g2vlm.config import G2VLMConfig, HeadsConfig, TokenIds
+from g2vlm.convert import official
 from g2vlm.layout import Grid, Picture, Segment, Text
 from g2vlm.model import G2VLM
 
@@ -48,6 +49,22 @@ def small_config(
         "resolution": 16,
     }
     return G2VLMConfig(**(defaults | options))
+
+
+def released_config(**heads: bool) -> G2VLMConfig:
+    """The smallest configuration that the released layout can hold: its heads and patches have fixed sizes."""
+    small = small_config()
+    return small_config(
+        text={
+            "hidden_size": 64,
+            "rope_parameters": {"rope_type": "default", "rope_theta": 1e6, "mrope_section": [2, 3, 3]},
+        },
+        vision_config=small.vision_config.to_dict() | {"hidden_size": 64},
+        dino_config=small.dino_config.to_dict() | {"patch_size": 14, "image_size": 42},
+        view_resize="first_view_width",
+        resolution=518,
+        **official.FAITHFUL,
+    ).with_options(heads=HeadsConfig(**({"confidence": False, "normals": False} | heads)))
 
 
 def small_model(config: G2VLMConfig | None = None, *, seed: int = 0) -> G2VLM:

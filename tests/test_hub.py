@@ -12,12 +12,12 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from g2vlm import hub
-from g2vlm.config import G2VLMConfig, HeadsConfig, TokenIds
+from g2vlm.config import G2VLMConfig, TokenIds
 from g2vlm.convert import official
 from g2vlm.convert.dinov2 import from_transformers
 from g2vlm.geometry.rotation import rotation_from_nine
 from g2vlm.model import G2VLM
-from tests.builders import small_config, small_model
+from tests.builders import released_config, small_config, small_model
 
 
 @pytest.fixture(scope="module")
@@ -374,18 +374,7 @@ def test_an_unknown_number_format_is_refused(folder):
 
 def write_released(tmp_path: Path, dtype: torch.dtype = torch.float32) -> Path:
     """A checkpoint in the released layout with the smallest sizes that it allows."""
-    small = small_config()
-    config = small_config(
-        text={
-            "hidden_size": 64,
-            "rope_parameters": {"rope_type": "default", "rope_theta": 1e6, "mrope_section": [2, 3, 3]},
-        },
-        vision_config=small.vision_config.to_dict() | {"hidden_size": 64},
-        dino_config=small.dino_config.to_dict() | {"patch_size": 14, "image_size": 42},
-        view_resize="first_view_width",
-        resolution=518,
-        **official.FAITHFUL,
-    ).with_options(heads=HeadsConfig(confidence=False, normals=False))
+    config = released_config()
     folder = tmp_path / "released"
     folder.mkdir()
     official.write_config(config, folder)

@@ -1,7 +1,7 @@
 """How good the geometry of one scene is, beside two baselines that look at no picture."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Bool, Float
@@ -37,9 +37,6 @@ class Summary:
     auc30: float
     scenes_with_depth: int
     scenes_with_poses: int
-
-    def as_dict(self) -> dict[str, float]:
-        return {field.name: getattr(self, field.name) for field in fields(self)}
 
 
 def score(

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 import torch.nn.functional as F
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 
@@ -19,10 +19,10 @@ class CorrespondenceHeads(nn.Module):
         )
 
     def forward(
-        self, hidden_states: Sequence[Float[Tensor, "*batch width"]]
-    ) -> list[Float[Tensor, "*batch out_width"]]:
-        """Unit embeddings of the supervised layers, from the hidden states of all layers."""
+        self, hidden_states: Sequence[Float[Tensor, "samples tokens width"]], is_patch: Bool[Tensor, "samples tokens"]
+    ) -> list[Float[Tensor, "patches out_width"]]:
+        """Unit embeddings of the patches in the supervised layers, from the hidden states of all layers."""
         return [
-            F.normalize(project(hidden_states[layer]).float(), dim=-1)
+            F.normalize(project(hidden_states[layer][is_patch]).float(), dim=-1)
             for project, layer in zip(self.project, self.layers, strict=True)
         ]

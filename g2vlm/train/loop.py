@@ -69,7 +69,7 @@ def train(
         truth = to_device(next(batches), accelerator.device)
         generator = torch.Generator().manual_seed(1_000_003 * recipe.seed + step)
         with accelerator.autocast():
-            output = read(learner.model, processor, truth)
+            output = read(learner.model, processor, truth, with_layers=learner.correspondence is not None)
             assert output.geometry is not None
             report = objective(stacked(output.geometry, len(truth.images)), truth, generator=generator)
             report = with_correspondence(report, learner, output, truth, recipe.correspondence_weight)
@@ -83,14 +83,19 @@ def train(
             hook(progress)
 
 
-def read(model: torch.nn.Module, processor: Processor, truth: Views) -> G2VLMOutput:
+def read(model: torch.nn.Module, processor: Processor, truth: Views, *, with_layers: bool = False) -> G2VLMOutput:
     """What the model says about scenes whose views all have one size; every scene is one sample of the batch."""
     scenes, views = truth.images.shape[:2]
     images = list(truth.images.flatten(0, 1))
     grid = _unwrapped(model).grid(images[0])
     ids = processor.reconstruction_ids([grid] * views).expand(scenes, -1).to(truth.images.device)
     return model(
-        ids, views=images, logits_to_keep=None, read_geometry=True, read_global_points=True, output_hidden_states=True
+        ids,
+        views=images,
+        logits_to_keep=None,
+        read_geometry=True,
+        read_global_points=True,
+        output_hidden_states=with_layers,
     )
 
 
@@ -104,10 +109,9 @@ def with_correspondence(
     assert output.layout is not None
     assert output.hidden_states is not None
     scenes, views = truth.images.shape[:2]
-    is_view = output.layout.is_geometric.view(scenes, -1)
-    states = [x[is_view].unflatten(0, (scenes, views, -1)) for x in output.hidden_states]
+    embeddings = heads(output.hidden_states, output.layout.is_geometric.view(scenes, -1))
     matches = patch_matches(*_full_truth(truth), _unwrapped(learner.model).config.patch_size)
-    losses = [correspondence_loss(embeddings, matches) for embeddings in heads(states)]
+    losses = [correspondence_loss(layer.unflatten(0, (scenes, views, -1)), matches) for layer in embeddings]
     loss = torch.stack(losses).mean()
     return LossReport(report.total + weight * loss, report.parts | {"correspondence": loss.detach()})
 

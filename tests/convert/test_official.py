@@ -9,27 +9,11 @@ import torch
 from tokenizers import Tokenizer, models
 
 from g2vlm import hub, presets
-from g2vlm.config import G2VLMConfig, HeadsConfig, TokenIds
+from g2vlm.config import HeadsConfig, TokenIds
 from g2vlm.convert import official
 from g2vlm.convert.tokens import SPELLINGS, UNKNOWN
 from g2vlm.model import G2VLM
-from tests.builders import TOKENS, small_config
-
-
-def released_config(**heads: bool) -> G2VLMConfig:
-    """The smallest configuration that the released layout can hold: its heads and patches have fixed sizes."""
-    small = small_config()
-    return small_config(
-        text={
-            "hidden_size": 64,
-            "rope_parameters": {"rope_type": "default", "rope_theta": 1e6, "mrope_section": [2, 3, 3]},
-        },
-        vision_config=small.vision_config.to_dict() | {"hidden_size": 64},
-        dino_config=small.dino_config.to_dict() | {"patch_size": 14, "image_size": 42},
-        view_resize="first_view_width",
-        resolution=518,
-        **official.FAITHFUL,
-    ).with_options(heads=HeadsConfig(**({"confidence": False, "normals": False} | heads)))
+from tests.builders import TOKENS, released_config
 
 
 @pytest.fixture(scope="module")
