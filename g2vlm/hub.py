@@ -9,9 +9,7 @@ import json
 import logging
 import pickle
 import shutil
-import tempfile
-from collections.abc import Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from importlib.resources import files
 from pathlib import Path
@@ -27,6 +25,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, PreTrainedTokenizerFast, Qwen2Tokenizer
 from transformers.initialization import no_init_weights
 
+from g2vlm.atomic import whole_folder
 from g2vlm.config import AttentionBackend, G2VLMConfig, TokenIds
 from g2vlm.convert import dinov2, official, qwen2_vl
 from g2vlm.convert.names import StateDict, listing
@@ -84,9 +83,8 @@ def load(
     checkpoint = read_checkpoint(source, attention=attention)
     device = _device(device)
     model = model_of(checkpoint, device=device, dtype=_dtype(dtype, device, checkpoint))
-    processor = Processor(_tokenizer(checkpoint), checkpoint.config.tokens)
     name = EMBEDDED if source is None else str(source)
-    return Predictor(model, processor, source=name, checkpoint_sha256=sha256_of(checkpoint.files))
+    return Predictor(model, processor_of(checkpoint), source=name, checkpoint_sha256=sha256_of(checkpoint.files))
 
 
 def load_model(
@@ -360,10 +358,10 @@ def dino_named(weights: StateDict, naming: dinov2.Naming) -> StateDict:
     return others | {_DINO + name: x for name, x in renamed.items()}
 
 
-def stored_weights(model: G2VLM) -> StateDict:
-    """The state of a model under the names of our files."""
-    expected = expected_shapes(model)
-    return dino_named({name: x for name, x in model.state_dict().items() if name in expected}, "files")
+def stored_weights(model: G2VLM, state: StateDict | None = None) -> StateDict:
+    """The state of a model (or a whole state by its names that was gathered elsewhere) under the names of our files."""
+    state = model.state_dict() if state is None else state
+    return dino_named({name: state[name] for name in expected_shapes(model)}, "files")
 
 
 @torch.no_grad()
@@ -424,6 +422,11 @@ def _dtype(dtype: str | torch.dtype, device: torch.device, checkpoint: Checkpoin
     if dtype not in choices:
         raise ValueError(f"dtype is {dtype!r}; it must be 'auto' or one of {', '.join(choices)}")
     return choices[dtype]
+
+
+def processor_of(checkpoint: Checkpoint) -> Processor:
+    """The words of a checkpoint, as ids."""
+    return Processor(_tokenizer(checkpoint), checkpoint.config.tokens)
 
 
 def _tokenizer(checkpoint: Checkpoint) -> PreTrainedTokenizerBase:
@@ -543,6 +546,12 @@ def save(
             (partial / ANSWER_FILE).write_text(json.dumps(answer, indent=1) + "\n")
 
 
+def save_state(model: G2VLM, state: StateDict, folder: Path) -> None:
+    """Write a whole state by the names of a model's own `state_dict`, as `save` writes the model's; the folder must be new."""
+    with whole_folder(folder) as partial:
+        _write_ours(model.config, {name: x.detach().cpu() for name, x in stored_weights(model, state).items()}, partial)
+
+
 def convert(
     source: Source, out: Source, to: Literal["g2vlm", "official"] = "g2vlm", *, overwrite: bool = False, **options: Any
 ) -> None:
@@ -584,24 +593,3 @@ def _write_file(weights: StateDict, path: Path) -> None:
     except SafetensorError as error:
         raise ValueError(f"{path.name} could not be written ({error}); make room on the disk") from error
     path.chmod(0o644)  # safetensors writes for the owner alone
-
-
-@contextmanager
-def whole_folder(folder: Path, *, overwrite: bool = False) -> Iterator[Path]:
-    """A folder beside `folder` to fill, which takes its name once it is complete and vanishes if that fails."""
-    folder = folder.expanduser().absolute()
-    is_taken = folder.is_file() or (folder.is_dir() and any(folder.iterdir()))
-    if is_taken and not overwrite:
-        raise ValueError(f"{folder} exists already; choose another folder, or allow it to be overwritten")
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    partial = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
-    try:
-        yield partial
-        partial.chmod(0o755)
-        replaced = partial.with_name(partial.name + ".old")
-        if folder.exists():
-            folder.rename(replaced)
-        partial.rename(folder)
-        shutil.rmtree(replaced, ignore_errors=True)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)

@@ -5,11 +5,13 @@ The forward, read aloud: encode the pictures, lay the tokens out, decode, read t
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 from transformers import Cache, DynamicCache, GenerationMixin, PreTrainedModel
 from transformers.utils.generic import ModelOutput
 
@@ -69,6 +71,17 @@ class G2VLM(PreTrainedModel, GenerationMixin):
         super()._init_weights(module)
         if isinstance(module, LayerScale):
             module.gamma.fill_(self.config.layer_scale_init)
+
+    def recompute_activations(self) -> None:
+        """Keep only the inputs of layers for the gradient and compute the rest again (gradient checkpointing).
+
+        What `gradient_checkpointing_enable` does, under one name in all releases of transformers, and without making the frozen
+        word embeddings require gradients.
+        """
+        for module in self.modules():
+            if hasattr(module, "gradient_checkpointing"):
+                module.gradient_checkpointing = True
+                module._gradient_checkpointing_func = partial(checkpoint, use_reentrant=False)
 
     def get_input_embeddings(self) -> nn.Embedding:
         return self.embed_tokens
@@ -199,6 +212,21 @@ class G2VLM(PreTrainedModel, GenerationMixin):
         dtype = self.heads.points.proj.weight.dtype
         tokens = hidden[layout.is_geometric].to(dtype).split([rows * columns for rows, columns in grids])
         return self.heads(tokens, grids, first_views=_first_views(layout) if with_global_points else None)
+
+    def zero_geometry(self, *, with_heads: bool) -> Float[Tensor, ""]:
+        """Zero, by way of the geometric encoder (and the heads), which see one black patch.
+
+        A batch without views adds this to its loss: gradients are then zeros and not None, and processes that share
+        weights among them all take the same steps.
+        """
+        side = self.config.patch_size
+        tokens = self.dino_projection(self.dino(self.dino_projection.weight.new_zeros(1, 3, side, side)))
+        if not with_heads:
+            return 0 * tokens.sum()
+        geometry = self.heads(list(tokens.to(self.heads.points.proj.weight.dtype)), [(1, 1)], first_views=[0])
+        read = (geometry.local_points, geometry.global_points, geometry.confidence, geometry.normals)
+        maps = [maps[0].sum() for maps in read if maps is not None]
+        return 0 * (torch.stack(maps).sum() + geometry.poses.sum())
 
     def grid(self, view: Float[Tensor, "3 height width"]) -> Grid:
         """Rows and columns of patches of a view."""

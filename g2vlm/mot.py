@@ -76,6 +76,11 @@ class ExpertLayer(nn.Module):
         self.mlp = SwiGLU(width, text.intermediate_size)
         self.scale_mlp = nn.Identity() if layer_scale is None else LayerScale(width, layer_scale)
 
+    def gradients(self) -> torch.set_grad_enabled:
+        """A context in which a frozen expert does no gradient work: nothing flows back through its tokens."""
+        learns = any(parameter.requires_grad for parameter in self.parameters())
+        return torch.set_grad_enabled(learns and torch.is_grad_enabled())
+
     def project(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Queries, keys and values [tokens, heads, head width] of the tokens x [tokens, width]."""
         x = self.norm_attn(x)
@@ -89,7 +94,10 @@ class ExpertLayer(nn.Module):
 
 
 class MoTBlock(nn.Module):
-    """One transformer block: attention is shared, everything with weights is per expert."""
+    """One transformer block: attention is shared, everything with weights is per expert.
+
+    An expert whose weights are all frozen runs without gradients, as if its tokens were given.
+    """
 
     def __init__(self, config: G2VLMConfig, index: int):
         super().__init__()
@@ -100,14 +108,12 @@ class MoTBlock(nn.Module):
 
     def forward(self, x: Tokens, angles: Float[Tensor, "tokens half"], layout: Layout, cache: Cache | None) -> Tokens:
         experts = (self.semantic, self.geometric)
-        projected = zip(*(expert.project(part) for expert, part in zip(experts, x, strict=True)), strict=True)
-        q, k, v = (torch.cat(parts) for parts in projected)
+        q, k, v = (torch.cat(parts) for parts in zip(*map(_project, experts, x), strict=True))
         q, k = rotate(q, angles), rotate(k, angles)
         if cache is not None:
             k, v = self._remember(k, v, layout, cache)
         attended = attend(q, k, v, layout, self.index, keys_in_order=cache is not None, backend=self.backend)
-        parts = attended.split(layout.counts)
-        return Tokens(*(expert.finish(*pair) for expert, *pair in zip(experts, x, parts, strict=True)))
+        return Tokens(*map(_finish, experts, x, attended.split(layout.counts)))
 
     def _remember(self, k: Tensor, v: Tensor, layout: Layout, cache: Cache) -> tuple[Tensor, Tensor]:
         """Put the new keys and values, in sequence order, behind the cached ones; samples share one length there."""
@@ -115,6 +121,16 @@ class MoTBlock(nn.Module):
         k, v = (rearrange(x[layout.restore], "(b t) n h -> b n t h", b=batch) for x in (k, v))
         k, v = cache.update(k, v, self.index)
         return rearrange(k, "b n t h -> (b t) n h"), rearrange(v, "b n t h -> (b t) n h")
+
+
+def _project(expert: ExpertLayer, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    with expert.gradients():
+        return expert.project(x)
+
+
+def _finish(expert: ExpertLayer, x: Tensor, attended: Tensor) -> Tensor:
+    with expert.gradients():
+        return expert.finish(x, attended)
 
 
 class FinalNorm(nn.Module):

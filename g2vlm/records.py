@@ -10,6 +10,9 @@ from torch import Tensor
 Scale = Literal["scale_free", "metric"]
 """`scale_free`: true up to one positive factor common to all points and poses. `metric`: metres."""
 
+IGNORE = -100
+"""The label of a token that is not to be learnt."""
+
 
 @dataclass(frozen=True)
 class Views:

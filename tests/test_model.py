@@ -401,14 +401,17 @@ def test_bfloat16_runs_and_the_heads_answer_in_float32(of):
     assert (out.logits - exact.logits).abs().mean() < 0.1
 
 
-def test_gradient_checkpointing_of_the_whole_model_changes_no_gradient():
+@pytest.mark.parametrize("switch", ["recompute_activations", "gradient_checkpointing_enable"])
+@pytest.mark.filterwarnings("ignore::FutureWarning")
+def test_gradient_checkpointing_of_the_whole_model_changes_no_gradient(switch):
     inputs = chat()
     gradients = []
     for is_on in (False, True):
         model = calm().train()
         if is_on:
-            model.gradient_checkpointing_enable()
-            assert model.decoder.gradient_checkpointing
+            getattr(model, switch)()
+            parts = (model.decoder, model.heads.points.decoder, model.heads.camera.decoder)
+            assert all(part.gradient_checkpointing for part in parts)
         out = model(**inputs, read_geometry=True)
         (out.logits.square().mean() + out.geometry.poses.sum()).backward()
         gradients.append({name: weight.grad for name, weight in model.named_parameters()})
@@ -489,3 +492,14 @@ def test_only_words_with_their_positions_follow_behind_a_cache(changes):
     step = {"position_ids": torch.tensor([[3]]), "past_key_values": cache} | changes
     with pytest.raises(ValueError, match="behind a cache only text with its position_ids"):
         model(torch.tensor([[1]]), **step)
+
+
+@pytest.mark.parametrize("with_heads", [True, False])
+def test_zero_geometry_is_zero_and_gives_every_weight_on_its_way_a_gradient_of_zeros(with_heads):
+    model = small_model()
+    model.zero_geometry(with_heads=with_heads).backward()
+    reached = {name for name, weight in model.named_parameters() if weight.grad is not None}
+    parts = ("dino.", "dino_projection.", "heads.") if with_heads else ("dino.", "dino_projection.")
+    expected = {name for name, _ in model.named_parameters() if name.startswith(parts)}
+    assert reached == expected - {"dino.model.embeddings.mask_token"}
+    assert not any(weight.grad.any() for weight in model.parameters() if weight.grad is not None)

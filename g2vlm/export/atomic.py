@@ -1,10 +1,11 @@
-"""Files appear whole or not at all: a set is written beside its place under a hidden name, then renamed."""
+"""A set of files appears whole or not at all: it is written beside its place under a hidden name, then renamed."""
 
 import shutil
 import tempfile
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
 from pathlib import Path
+
+from g2vlm.atomic import naming
 
 
 def require_free(folder: Path, *, overwrite: bool) -> None:
@@ -21,18 +22,18 @@ def publish(folder: Path, files: Iterable[tuple[str, bytes]]) -> list[Path]:
     Any failure, a full disk or an interruption among them, leaves the folder as it was.
     """
     is_new = not folder.exists()
-    with _naming(folder):
+    with naming(folder):
         folder.mkdir(parents=True, exist_ok=True)
         staging = Path(tempfile.mkdtemp(prefix=".partial-", dir=folder))
     names = []
     try:
         for name, content in files:
-            with _naming(folder / name):
+            with naming(folder / name):
                 (staging / name).parent.mkdir(parents=True, exist_ok=True)
                 (staging / name).write_bytes(content)
             names.append(name)
         for name in names:
-            with _naming(folder / name):
+            with naming(folder / name):
                 (folder / name).parent.mkdir(parents=True, exist_ok=True)
                 (staging / name).replace(folder / name)
     finally:
@@ -40,12 +41,3 @@ def publish(folder: Path, files: Iterable[tuple[str, bytes]]) -> list[Path]:
         if is_new and not any(folder.iterdir()):
             folder.rmdir()
     return [folder / name for name in names]
-
-
-@contextmanager
-def _naming(path: Path) -> Iterator[None]:
-    """Let a failure name the file that the user knows: a failed write names none, and a hidden name says nothing."""
-    try:
-        yield
-    except OSError as error:
-        raise OSError(error.errno, error.strerror, str(path)) from error

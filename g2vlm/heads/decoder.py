@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from g2vlm.attention import full_attention
 from g2vlm.config import HeadsConfig
@@ -95,6 +96,7 @@ class HeadDecoder(nn.Module):
         self.head_width, self.rope_base = width // config.num_heads, config.rope_base
         self.blocks = nn.ModuleList(Block(width, config, has_context=has_context) for _ in range(config.depth))
         self.linear_out = nn.Linear(width, out_width)
+        self.gradient_checkpointing = False
 
     def forward(
         self,
@@ -109,5 +111,8 @@ class HeadDecoder(nn.Module):
             others, other_grid = context
             placed = others, grid_angles(*other_grid, self.head_width, self.rope_base, tokens.device)
         for block in self.blocks:
-            tokens = block(tokens, angles, placed)
+            if self.gradient_checkpointing and self.training:
+                tokens = checkpoint(block, tokens, angles, placed, use_reentrant=False)
+            else:
+                tokens = block(tokens, angles, placed)
         return self.linear_out(tokens)

@@ -6,8 +6,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
-IGNORE = -100
-"""The label of a token that is not to be learnt."""
+from g2vlm.records import IGNORE
 
 
 def text_loss(

@@ -5,7 +5,8 @@ import torch
 import torch.nn.functional as F
 from safetensors.torch import load
 
-from g2vlm.losses.text import IGNORE, text_loss, token_losses
+from g2vlm.losses.text import text_loss, token_losses
+from g2vlm.records import IGNORE
 
 TOKENS, WIDTH, VOCABULARY = 23, 8, 31
 
