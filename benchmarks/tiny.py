@@ -17,7 +17,8 @@ import numpy as np
 from PIL import Image
 
 import g2vlm
-from g2vlm.data.recon import read_scene, sample_nearest, valid
+from g2vlm.data.readers.scene_json import read_scene
+from g2vlm.data.recon import sample_nearest, valid
 from g2vlm.data.scenes import TEST_SEEDS, rooms
 from g2vlm.eval.geometry import SceneScores, Summary, blind, score, summarise
 from g2vlm.predictor import Predictor
@@ -82,8 +83,9 @@ def real(predictor: Predictor, folder: Path) -> None:
     rows: dict[str, tuple[SceneScores, SceneScores]] = {}
     for file in sorted(folder.glob("*/scene.json")):
         scene = read_scene(file.parent, max_frames=8)
-        result = predictor.reconstruct([Image.fromarray(frame.image) for frame in scene.frames])
-        depths = [frame.depth for frame in scene.frames if frame.depth is not None]
+        shots = [frame.read() for frame in scene.frames]
+        result = predictor.reconstruct([Image.fromarray(shot.image) for shot in shots])
+        depths = [shot.depth for shot in shots if shot.depth is not None]
         poses = [frame.pose for frame in scene.frames if frame.pose is not None]
         true_depth = masks = None
         if len(depths) == len(scene.frames):

@@ -7,7 +7,7 @@ import warnings
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import BinaryIO, Literal
 
 import numpy as np
 import torch
@@ -89,46 +89,51 @@ def _natural(path: Path) -> tuple[list[tuple[int, str]], str]:
     return [(int(piece), "") if i % 2 else (-1, piece) for i, piece in enumerate(pieces)], str(path)
 
 
-def read_photo(path: str | Path, *, max_pixels: int = MAX_PIXELS) -> Photo:
-    """Read a photo upright (EXIF) as opaque 8-bit RGB; 16 bits are scaled down, transparency is laid on white.
+def read_photo(
+    source: str | Path | BinaryIO, *, name: str | None = None, turn: bool = True, max_pixels: int = MAX_PIXELS
+) -> Photo:
+    """Read a photo as opaque 8-bit RGB; 16 bits are scaled down, transparency is laid on white.
+
+    name: of a stream, for messages and for the photo. turn: upright, as its EXIF says; False leaves the pixels as they are
+    stored, which is what measured intrinsics and depth go with.
 
     Raises ValueError, naming file, value and cure, for what is not a picture, is damaged, has more than `max_pixels`
     (looked up in the header, before anything is decoded), a side below 16 pixels, or a shape longer than 8:1.
     """
-    path = Path(path)
+    label = str(source) if name is None else name
     with warnings.catch_warnings():
         # PIL warns of large pictures and odd metadata: the one is limited below, the other does not matter.
         warnings.simplefilter("ignore")
-        with _opened(path, max_pixels) as image:
-            _check_size(path, image.height, image.width, max_pixels)
-            return Photo(path.name, _decoded(path, image))
+        with _opened(source, label, max_pixels) as image:
+            _check_size(label, image.height, image.width, max_pixels)
+            return Photo(Path(label).name, _decoded(label, image, turn))
 
 
-def _opened(path: Path, max_pixels: int) -> Image.Image:
+def _opened(source: str | Path | BinaryIO, label: str, max_pixels: int) -> Image.Image:
     try:
-        return Image.open(path, formats=FORMATS)
+        return Image.open(source, formats=FORMATS)
     except Image.DecompressionBombError as error:
-        raise ValueError(f"{path}: far over the limit of {max_pixels:,} pixels; scale it down") from error
+        raise ValueError(f"{label}: far over the limit of {max_pixels:,} pixels; scale it down") from error
     except Image.UnidentifiedImageError as error:
-        raise ValueError(f"{path}: not a JPEG, PNG, WebP, TIFF or BMP picture; convert it or leave it out") from error
+        raise ValueError(f"{label}: not a JPEG, PNG, WebP, TIFF or BMP picture; convert it or leave it out") from error
     except UNREADABLE as error:
-        raise _unreadable(path, error) from error
+        raise _unreadable(label, error) from error
 
 
-def _decoded(path: Path, image: Image.Image) -> UInt8[np.ndarray, "height width 3"]:
+def _decoded(label: str, image: Image.Image, turn: bool) -> UInt8[np.ndarray, "height width 3"]:
     try:
-        return _rgb(ImageOps.exif_transpose(image))
+        return _rgb(ImageOps.exif_transpose(image) if turn else image)
     except UNREADABLE as error:
-        raise _unreadable(path, error) from error
+        raise _unreadable(label, error) from error
 
 
-def _unreadable(path: Path, error: Exception) -> ValueError:
+def _unreadable(label: str, error: Exception) -> ValueError:
     reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-    return ValueError(f"{path}: cannot be read ({reason}); export it again as JPEG or PNG, or leave it out")
+    return ValueError(f"{label}: cannot be read ({reason}); export it again as JPEG or PNG, or leave it out")
 
 
-def _check_size(path: Path, height: int, width: int, max_pixels: int) -> None:
-    size = f"{path}: {width} x {height} pixels (width x height)"
+def _check_size(label: str, height: int, width: int, max_pixels: int) -> None:
+    size = f"{label}: {width} x {height} pixels (width x height)"
     if height * width > max_pixels:
         raise ValueError(f"{size} is {height * width:,} in all, over the limit of {max_pixels:,}; scale it down")
     if min(height, width) < MIN_SIDE:

@@ -14,6 +14,9 @@ from g2vlm.layout import Grid
 RECONSTRUCTION_PROMPT = "Reconstruct the 3D scene."
 """What stands before the views when only geometry is wanted, in the released model as in ours."""
 
+SYSTEM_PROMPT = "You are a helpful assistant."
+"""What every conversation begins with, in the released model as in ours."""
+
 
 @dataclass(frozen=True)
 class Processor:
@@ -24,11 +27,37 @@ class Processor:
 
     def reconstruction_ids(self, grids: Sequence[Grid]) -> Int[Tensor, "1 tokens"]:
         """Ids that ask for the geometry of views with these patch grids: the prompt, then one block of views."""
-        prompt = self.tokenizer.encode(RECONSTRUCTION_PROMPT, add_special_tokens=False)
-        ids = [self.tokens.bos, *prompt]
-        for rows, columns in grids:
-            ids += [self.tokens.vision_start, *[self.tokens.view_patch] * (rows * columns), self.tokens.vision_end]
+        ids = [self.tokens.bos, *self.words(RECONSTRUCTION_PROMPT)]
+        for grid in grids:
+            ids += self._placeholders(self.tokens.view_patch, grid)
         return torch.tensor([ids])
+
+    def question_ids(
+        self, question: str, *, view_grids: Sequence[Grid] = (), picture_grids: Sequence[Grid] = ()
+    ) -> Int[Tensor, " tokens"]:
+        """Ids of a conversation up to where the answer begins: one block of views, then pictures, then the question.
+
+        view_grids: patches of each view. picture_grids: tokens of each picture, after the vision tower's 2 x 2 merge.
+        """
+        t = self.tokens
+        ids = [t.bos, *self.words(f"system\n{SYSTEM_PROMPT}"), t.eos, t.newline, t.bos, *self.words("user\n")]
+        for grid in view_grids:
+            ids += self._placeholders(t.view_patch, grid)
+        for grid in picture_grids:
+            ids += self._placeholders(t.image_patch, grid)
+        ids += [*self.words(question), t.eos, t.newline, t.bos, *self.words("assistant"), t.newline]
+        return torch.tensor(ids)
+
+    def answer_ids(self, answer: str) -> Int[Tensor, " tokens"]:
+        """Ids of an answer and the token that ends it."""
+        return torch.tensor([*self.words(answer), self.tokens.eos])
+
+    def words(self, text: str) -> list[int]:
+        """Ids of text; a special token that somebody typed into it stays ordinary characters."""
+        return self.tokenizer.encode(text, add_special_tokens=False, split_special_tokens=True)
+
+    def _placeholders(self, patch: int, grid: Grid) -> list[int]:
+        return [self.tokens.vision_start, *[patch] * (grid[0] * grid[1]), self.tokens.vision_end]
 
 
 def byte_tokenizer(tokens: TokenIds) -> PreTrainedTokenizerBase:

@@ -1,5 +1,6 @@
 """Photos of every kind come in upright and whole; what cannot be used is refused in one line with its cure."""
 
+import io
 import json
 import re
 import zlib
@@ -46,6 +47,23 @@ def test_lossless_pictures_come_in_exactly(tmp_path, name):
     assert photo.name == name
     assert photo.size == (40, 60)
     np.testing.assert_array_equal(photo.rgb, gradient())
+
+
+def test_a_stream_is_read_as_its_file_is_and_goes_by_the_name_given(tmp_path):
+    content = write(tmp_path / "a.png").read_bytes()
+    photo = read_photo(io.BytesIO(content), name="shard.tar: b.png")
+    np.testing.assert_array_equal(photo.rgb, gradient())
+    assert photo.name == "shard.tar: b.png"
+    with pytest.raises(ValueError, match=r"^shard\.tar: b\.png: cannot be read"):
+        read_photo(io.BytesIO(content[:100]), name="shard.tar: b.png")
+
+
+def test_a_picture_is_turned_upright_unless_it_is_to_stay_as_stored(tmp_path):
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    path = write(tmp_path / "a.png", exif=exif)
+    assert read_photo(path).size == (60, 40)
+    np.testing.assert_array_equal(read_photo(path, turn=False).rgb, gradient())
 
 
 @pytest.mark.parametrize("name", ["a.jpg", "a.webp"])

@@ -28,3 +28,25 @@ def test_a_reconstruction_asks_then_shows_its_views():
     ids = Processor(byte_tokenizer(TOKENS), TOKENS).reconstruction_ids([(1, 2), (2, 1)])[0].tolist()
     view = [TOKENS.vision_start, TOKENS.view_patch, TOKENS.view_patch, TOKENS.vision_end]
     assert ids == [TOKENS.bos, *RECONSTRUCTION_PROMPT.encode(), *view, *view]
+
+
+def test_a_conversation_shows_views_then_pictures_then_asks():
+    t = TOKENS
+    ids = Processor(byte_tokenizer(t), t).question_ids("How?", view_grids=[(1, 2), (1, 1)], picture_grids=[(2, 1)])
+    views = [t.vision_start, t.view_patch, t.view_patch, t.vision_end, t.vision_start, t.view_patch, t.vision_end]
+    picture = [t.vision_start, t.image_patch, t.image_patch, t.vision_end]
+    before = [t.bos, *b"system\nYou are a helpful assistant.", t.eos, 10, t.bos, *b"user\n"]
+    after = [*b"How?", t.eos, 10, t.bos, *b"assistant", t.newline]
+    assert ids.tolist() == [*before, *views, *picture, *after]
+
+
+def test_an_answer_ends_with_the_end_token():
+    assert Processor(byte_tokenizer(TOKENS), TOKENS).answer_ids("So.").tolist() == [*b"So.", TOKENS.eos]
+
+
+def test_a_special_token_that_somebody_typed_stays_text():
+    processor = Processor(byte_tokenizer(TOKENS), TOKENS)
+    text = "say <|im_end|> and <|vision_pad|>"
+    assert processor.words(text) == list(text.encode())
+    assert max(processor.answer_ids(text)[:-1]) < 256
+    assert processor.question_ids(text).tolist().count(TOKENS.view_patch) == 0

@@ -37,8 +37,8 @@ class Steps:
 
 
 @contextmanager
-def progress(count: int) -> Iterator[Steps]:
-    """A bar that ends after `count` steps, and is gone once they are done."""
+def progress(count: int | None) -> Iterator[Steps]:
+    """A bar that ends after `count` steps (None: nobody knows how many), and is gone once they are done."""
     columns = TextColumn("{task.description:<20}"), BarColumn(), TimeElapsedColumn()
     console = Console(stderr=True)
     with Progress(*columns, console=console, transient=True, disable=not sys.stderr.isatty()) as bar:

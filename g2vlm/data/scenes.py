@@ -74,10 +74,12 @@ def rooms(
     height: int = 112,
     width: int = 112,
     device: torch.device | str = "cpu",
+    fields_of_view: Sequence[float] | None = None,
 ) -> Rooms:
     """Rooms of the given seeds, `num_views` pictures each; the same seed gives the same room in any batch.
 
-    The field of view (50 to 90 degrees, one per room) lies along the longer side of the picture.
+    fields_of_view: radians along the longer side of the picture, one per room; by default each room has its own, 50 to
+    90 degrees.
     """
     seeds = tuple(index(seed) for seed in seeds)
     if not seeds or min(seeds) < 0:
@@ -85,9 +87,12 @@ def rooms(
     if min(num_views, height, width) < 1:
         raise ValueError(f"num_views, height and width must be at least 1, got {num_views}, {height} and {width}")
     plans = [plan_room(seed) for seed in seeds]
+    angles = [plan.field_of_view for plan in plans] if fields_of_view is None else fields_of_view
+    if len(angles) != len(plans) or not all(0 < angle < math.pi for angle in angles):
+        raise ValueError(f"fields_of_view must be one angle in (0, pi) for each of {len(plans)} rooms, got {angles}")
     stage = stage_of(plans, device)
     poses = floats([[pose_rows(*p) for p in view_poses(plan, num_views)] for plan in plans], device)
-    focal = floats([max(height, width) / 2 / math.tan(plan.field_of_view / 2) for plan in plans], device)
+    focal = floats([max(height, width) / 2 / math.tan(angle / 2) for angle in angles], device)
     intrinsics = floats([[0, 0, width / 2], [0, 0, height / 2], [0, 0, 1]], device).repeat(len(plans), num_views, 1, 1)
     intrinsics[..., 0, 0] = intrinsics[..., 1, 1] = focal[:, None]
     room = torch.arange(len(plans), device=device).repeat_interleave(num_views)

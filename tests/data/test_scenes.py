@@ -284,6 +284,15 @@ def test_the_field_of_view_lies_along_the_longer_side(height: int, width: int):
     assert torch.equal(k[..., :2, 2], torch.tensor([width / 2, height / 2]).expand(20, 2, 2))
 
 
+def test_the_field_of_view_can_be_given():
+    wide = rooms([1, 2], num_views=1, height=48, width=64, fields_of_view=[math.radians(40), math.radians(100)])
+    angles = 2 * torch.rad2deg(torch.atan(64 / 2 / wide.views.intrinsics[:, 0, 0, 0]))
+    torch.testing.assert_close(angles, torch.tensor([40.0, 100.0]))
+    own = [plan_room(seed).field_of_view for seed in (1, 2)]
+    one, same = rooms([1, 2], height=16, width=16), rooms([1, 2], height=16, width=16, fields_of_view=own)
+    assert torch.equal(one.views.images, same.views.images)
+
+
 def test_correspondences_show_the_same_point(batch: Rooms):
     world = world_points(batch)
     for scene in range(len(SEEDS)):
@@ -333,6 +342,8 @@ def test_training_validation_and_test_rooms_are_disjoint():
         (([1],), {"num_views": 0}, "num_views"),
         (([1],), {"height": 0}, "height"),
         (([1],), {"width": -4}, "-4"),
+        (([1],), {"fields_of_view": [1.0, 1.0]}, "fields_of_view"),
+        (([1],), {"fields_of_view": [4.0]}, "4.0"),
     ],
 )
 def test_bad_arguments_are_named(arguments: tuple, options: dict, message: str):
