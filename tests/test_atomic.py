@@ -23,9 +23,13 @@ def test_a_text_is_written_whole_or_the_old_one_stays(tmp_path, monkeypatch):
 
 
 def test_a_folder_appears_whole_or_not_at_all(tmp_path):
-    with pytest.raises(RuntimeError), whole_folder(tmp_path / "out") as partial:
-        (partial / "half").write_text("half")
-        raise RuntimeError
+    def fail_halfway():
+        with whole_folder(tmp_path / "out") as partial:
+            (partial / "half").write_text("half")
+            raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        fail_halfway()
     assert list(tmp_path.iterdir()) == []
     with whole_folder(tmp_path / "out") as partial:
         (partial / "whole").write_text("whole")

@@ -7,6 +7,7 @@ ours.
 
 import errno
 import sys
+from collections.abc import Sequence
 from types import TracebackType
 from typing import Annotated, NoReturn
 
@@ -14,8 +15,10 @@ import typer
 
 from g2vlm import __version__
 from g2vlm.cli.convert import convert
+from g2vlm.cli.data import data
 from g2vlm.cli.predict import predict
 from g2vlm.cli.rooms import rooms
+from g2vlm.cli.train import train
 
 app = typer.Typer(
     name="g2vlm",
@@ -28,6 +31,8 @@ app = typer.Typer(
 app.command()(predict)
 app.command()(convert)
 app.command()(rooms)
+app.add_typer(data, name="data")
+app.add_typer(train, name="train")
 
 CURES = {
     errno.ENOSPC: "free some space there, or choose another folder",
@@ -54,10 +59,10 @@ def _options(
     pass
 
 
-def main() -> None:
-    """Run the app on `sys.argv`; never returns normally."""
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the app on these arguments, or those of `sys.argv`; never returns normally."""
     try:
-        app()
+        app(arguments)
     except ValueError as error:
         if not _raised_here(error.__traceback__):
             raise

@@ -1,51 +1,172 @@
-"""Checkpoints of a run: a model that loads like any other, optimiser state, step and recipe; whole or absent."""
+"""Checkpoints of a run: a model that loads like any other, beside what training needs to go on; whole or absent.
+
+    checkpoints/step_0000500/model/          for `g2vlm.load`
+                             model_ema/      the running mean of the weights, where the recipe keeps one
+                             training/       moments of the optimiser and training-only heads, by name of the parameter
+                             recipe.yaml
+                             state.json      finished steps, and the size of every other file
+
+Names and whole tensors make it independent of the engine and the number of processes. There is no random state to keep: every draw
+is a function of the recipe's seed and the place in the row of packs, which follows from the number of steps.
+"""
 
 import json
+import os
 import shutil
-from dataclasses import asdict
+from collections.abc import Mapping
+from dataclasses import fields
+from json import JSONDecodeError
 from pathlib import Path
 
-import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
-from torch.optim import Optimizer
+from torch import Tensor
 
-from g2vlm.hub import load_model, save, whole_folder
-from g2vlm.train.loop import Learner
+from g2vlm.hub import load_model, save_state, whole_folder
+from g2vlm.model import G2VLM
+from g2vlm.train.parallel import MOMENTS, Engine, State
 from g2vlm.train.recipe import Recipe
+from g2vlm.train.typed import load_typed, to_yaml
 
-CORRESPONDENCE = "correspondence.safetensors"
-KEPT = 2
-"""How many of the newest checkpoints stay."""
+CORRESPONDENCE = "correspondence"
+EMA = "ema"
+STATE_FILE = "state.json"
+FREE_TO_CHANGE = ("steps", "engine", "output", "guard")
+"""Fields of a recipe that may differ between a run and its continuation."""
 
 
-def save_checkpoint(run: Path, learner: Learner, optimizer: Optimizer, step: int, recipe: Recipe) -> Path:
-    """Write `run/step_N`: `model/` (for `g2vlm.load`), the training-only heads, optimizer.pt and state.json; then drop the
-    oldest ones."""
-    target = run / f"step_{step:07d}"
-    with whole_folder(target, overwrite=True) as partial:
-        save(learner.model, partial / "model")
-        if learner.correspondence is not None:
-            save_file(learner.correspondence.state_dict(), partial / CORRESPONDENCE)
-        torch.save(optimizer.state_dict(), partial / "optimizer.pt")
-        (partial / "state.json").write_text(json.dumps({"step": step, "recipe": asdict(recipe)}, indent=1) + "\n")
-    for old in checkpoints(run)[:-KEPT]:
-        shutil.rmtree(old)
+def save_checkpoint(run: Path, model: G2VLM, engine: Engine, step: int, recipe: Recipe) -> Path:
+    """Write `run/checkpoints/step_N` and, once it stands, drop the oldest beyond `recipe.output.keep`.
+
+    Every process has to call this; the first one writes. model: whose names and configuration the state has; its own weights
+    are not looked at. Raises ValueError when the disk is full or fails; what was there before is untouched then.
+    """
+    target = run / "checkpoints" / f"step_{step:07d}"
+    state = engine.state()
+
+    def write() -> None:
+        try:
+            _write(target, model, state, step, recipe)
+        except (OSError, SafetensorError) as error:
+            raise ValueError(
+                f"{target} could not be written ({error}); older checkpoints are untouched: make room, and resume"
+            ) from error
+
+    engine.in_first(write)
     return target
+
+
+def _write(target: Path, model: G2VLM, state: State, step: int, recipe: Recipe) -> None:
+    for remains in target.parent.glob(".step_*"):  # of a process that was killed while it wrote or deleted
+        shutil.rmtree(remains)
+    with whole_folder(target, overwrite=True) as partial:
+        save_state(model, state.weights, partial / "model")
+        training = {moment: state.moments.get(moment, {}) for moment in MOMENTS}
+        training |= {CORRESPONDENCE: state.correspondence, EMA: state.ema}
+        (partial / "training").mkdir()
+        for name, tensors in training.items():
+            save_file({n: x.contiguous() for n, x in tensors.items()}, partial / "training" / f"{name}.safetensors")
+        if state.ema:
+            save_state(model, state.weights | _of_model(state.ema), partial / "model_ema")
+        (partial / "recipe.yaml").write_text(to_yaml(recipe))
+        record = {"step": step, "taken": state.taken, "files": _sizes(partial)}
+        (partial / STATE_FILE).write_text(json.dumps(record, indent=1) + "\n")
+        for path in partial.rglob("*"):
+            _reach_the_disk(path)
+    for old in checkpoints(target.parents[1])[: -recipe.output.keep]:
+        shutil.rmtree(old.rename(old.with_name(f".{old.name}.old")))
 
 
 def checkpoints(run: Path) -> list[Path]:
     """Whole checkpoints of a run, oldest first."""
-    return sorted(run.glob("step_*"))
+    return sorted((run / "checkpoints").glob("step_*"))
 
 
-def resume(run: Path, learner: Learner, optimizer: Optimizer) -> int:
-    """Load the newest checkpoint; returns the number of finished steps, 0 when there is none."""
-    found = checkpoints(run)
-    if not found:
-        return 0
-    newest = found[-1]
-    learner.model.load_state_dict(load_model(newest / "model").state_dict())
-    if learner.correspondence is not None:
-        learner.correspondence.load_state_dict(load_file(newest / CORRESPONDENCE))
-    optimizer.load_state_dict(torch.load(newest / "optimizer.pt", weights_only=True))
-    return json.loads((newest / "state.json").read_text())["step"]
+def read_checkpoint(folder: Path) -> tuple[int, State]:
+    """Finished steps and state of a checkpoint, memory-mapped.
+
+    Raises ValueError where a file is missing or damaged, naming it and the checkpoint that could be used instead.
+    """
+    if damage := damage_of(folder):
+        raise _unusable(folder, damage)
+    record = json.loads((folder / STATE_FILE).read_text())
+    try:
+        names = (*MOMENTS, CORRESPONDENCE, EMA)
+        training = {name: _tensors(folder / "training" / f"{name}.safetensors") for name in names}
+        weights = load_model(folder / "model").state_dict()
+    except ValueError as error:
+        raise _unusable(folder, str(error)) from error
+    state = State(
+        weights=weights,
+        correspondence=training[CORRESPONDENCE],
+        moments={moment: training[moment] for moment in MOMENTS},
+        taken=record["taken"],
+        ema=training[EMA],
+    )
+    return record["step"], state
+
+
+def _tensors(file: Path) -> dict[str, Tensor]:
+    try:
+        return load_file(file)
+    except SafetensorError as error:
+        raise ValueError(f"{file} is damaged ({error})") from error
+
+
+def damage_of(folder: Path) -> str | None:
+    """What is wrong with the files of a checkpoint, None if nothing; looks at names and sizes only."""
+    file = folder / STATE_FILE
+    try:
+        wanted = json.loads(file.read_text())["files"].items()
+    except FileNotFoundError:
+        return f"{file} is missing"
+    except (JSONDecodeError, UnicodeDecodeError, KeyError, TypeError, AttributeError):
+        return f"{file} is damaged"
+    found = _sizes(folder)
+    for name, size in wanted:
+        if name not in found:
+            return f"{folder / name} is missing"
+        if found[name] != size:
+            return f"{folder / name} has {found[name]} bytes instead of {size}"
+    return None
+
+
+def _unusable(folder: Path, damage: str) -> ValueError:
+    older = [other for other in checkpoints(folder.parents[1]) if other.name < folder.name and not damage_of(other)]
+    cure = f"delete {folder.name} to go on from {older[-1].name}" if older else "no older one is whole: start anew"
+    return ValueError(f"{damage}; {cure}")
+
+
+def _sizes(folder: Path) -> dict[str, int]:
+    """Bytes of each file below a folder but the one that lists them."""
+    files = (path for path in sorted(folder.rglob("*")) if path.is_file() and path != folder / STATE_FILE)
+    return {str(path.relative_to(folder)): path.stat().st_size for path in files}
+
+
+def _reach_the_disk(path: Path) -> None:
+    """Wait until a file or folder would survive a loss of power."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def check_same_run(folder: Path, recipe: Recipe) -> None:
+    """Refuse to go on with another recipe than the one a checkpoint was made with; names the fields that differ."""
+    file = folder / "recipe.yaml"
+    if not file.is_file():
+        raise _unusable(folder, f"{file} is missing")
+    saved = load_typed(file.read_text(), Recipe, file=str(file))
+    names = [field.name for field in fields(Recipe) if field.name not in FREE_TO_CHANGE]
+    differing = [name for name in names if getattr(saved, name) != getattr(recipe, name)]
+    if differing:
+        raise ValueError(
+            f"{folder} was made with another recipe ({saved.name}): {', '.join(differing)} differ; "
+            "use its own recipe, or start in a new folder from its weights with --set model.weights=FOLDER/model"
+        )
+
+
+def _of_model(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Tensors of a learner by the names of its model, without those of the training-only heads."""
+    return {name.removeprefix("model."): x for name, x in tensors.items() if name.startswith("model.")}

@@ -12,7 +12,6 @@ import pytest
 from PIL import Image
 from plyfile import PlyData
 
-from g2vlm.export.overview import even_colours
 from g2vlm.export.save import FORMATS, save
 
 
@@ -131,14 +130,6 @@ def test_an_overview_of_many_views_stays_a_picture(reconstruction, tmp_path):
     )
     (path,) = save(many, tmp_path, ["overview"])
     assert Image.open(path).height < 17 * 320
-
-
-def test_colours_grow_lighter_evenly():
-    colours = even_colours(np.linspace(0, 1, 65)) / 255
-    linear = np.where(colours > 0.04045, ((colours + 0.055) / 1.055) ** 2.4, colours / 12.92)
-    steps = np.diff(np.cbrt(linear @ [0.2126, 0.7152, 0.0722]))
-    assert steps.min() > 0
-    assert steps.max() < 2.5 * steps.mean()
 
 
 def test_a_smaller_result_leaves_nothing_of_a_larger_one_behind(reconstruction, tmp_path):

@@ -1,0 +1,215 @@
+"""What learns, and from what: the model with its training-only heads, whose forward is the loss of one pack."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor, nn
+
+from g2vlm.data.samples import Pack, Sample, left_padded
+from g2vlm.heads.correspondence import CorrespondenceHeads
+from g2vlm.losses.correspondence import correspondence_loss, patch_matches
+from g2vlm.losses.objective import LossWeights, Objective, Prediction
+from g2vlm.losses.text import token_losses
+from g2vlm.model import G2VLM, G2VLMOutput
+from g2vlm.records import IGNORE, Geometry, Views
+
+PARTS = (*(field.name for field in fields(LossWeights) if field.name != "camera"), "correspondence", "text")
+"""Names that a loss may have in a report."""
+
+
+@dataclass(frozen=True)
+class Totals:
+    """What the losses of a step are means over: scenes and labelled tokens of all its packs, in all processes."""
+
+    scenes: float
+    labels: float
+
+
+@dataclass(frozen=True)
+class PackLoss:
+    """The share of one pack in the loss of a step; the shares of all packs add up to the mean over its samples.
+
+    total: with its graph. parts: each loss before weighing, detached. excluded: index of each sample that was left out
+    because its loss is not finite or above the limit; one that is not finite makes `total` so, too.
+    """
+
+    total: Float[Tensor, ""]
+    parts: dict[str, Float[Tensor, ""]]
+    excluded: tuple[int, ...]
+
+
+class Learner(nn.Module):
+    """The model, the heads it is trained with and the losses of its strategy; call it with a pack.
+
+    objective: geometric losses, or None where the strategy has none. ce: weight of the cross-entropy of answers, 0 for none.
+    correspondence: heads that are dropped after training, with the weight of their loss.
+    max_loss: scenes with a greater geometric loss are left out.
+    seed: with a sample's place, decides which of its pixels are looked at.
+    """
+
+    def __init__(
+        self,
+        model: G2VLM,
+        objective: Objective | None,
+        *,
+        vg: float = 1.0,
+        ce: float = 0.0,
+        correspondence: CorrespondenceHeads | None = None,
+        correspondence_weight: float = 0.1,
+        max_loss: float | None = None,
+        seed: int = 0,
+    ):
+        super().__init__()
+        self.model = model
+        self.correspondence = correspondence
+        self.objective, self.vg, self.ce = objective, vg, ce
+        self.correspondence_weight = correspondence_weight
+        self.max_loss, self.seed = max_loss, seed
+
+    def forward(self, pack: Pack, totals: Totals) -> PackLoss:
+        """The share of a pack in the loss of its step."""
+        with_geometry = self.objective is not None and pack.num_scenes > 0
+        output = self.decode(pack, with_geometry=with_geometry)
+        sums: list[Tensor] = []
+        parts: dict[str, Tensor] = {}
+        excluded: tuple[int, ...] = ()
+        if with_geometry:
+            geometry, excluded = self.geometric_losses(output, pack)
+            parts = {name: values.sum() / totals.scenes for name, values in geometry.items()}
+            sums.append(self.vg * parts.pop("total"))
+            parts = {name: value.detach() for name, value in parts.items()}
+        has_views = any(sample.views is not None for sample in pack.samples)
+        if not (with_geometry or (has_views and self.objective is None)):
+            sums.append(self.zero_of_views())
+        if not (with_geometry or self.ce):  # nothing is learnt, but all that learns still needs a gradient
+            assert output.last_hidden_state is not None
+            sums.append(0 * output.last_hidden_state.sum())
+        if self.ce:
+            text = self.text_losses(output, pack.samples).sum() / max(totals.labels, 1)
+            sums.append(self.ce * text)
+            parts["text"] = text.detach()
+        return PackLoss(torch.stack(sums).sum(), parts, excluded)
+
+    def decode(self, pack: Pack, *, with_geometry: bool) -> G2VLMOutput:
+        """One forward for all samples of a pack, padded on the left."""
+        samples = pack.samples
+        tokens = self.model.config.tokens
+        has_global_points = self.objective is not None and self.objective.weights.global_points > 0
+        views = [view for sample in samples if sample.views is not None for view in sample.views.images]
+        pictures = [sample for sample in samples if sample.pixel_values is not None]
+        return self.model(
+            left_padded([sample.ids for sample in samples], tokens.pad),
+            left_padded([torch.ones_like(sample.ids) for sample in samples], 0),
+            views=views or None,
+            pixel_values=torch.cat([_given(s.pixel_values) for s in pictures]) if pictures else None,
+            image_grid_thw=torch.cat([_given(s.image_grid_thw) for s in pictures]) if pictures else None,
+            logits_to_keep=None,
+            read_geometry=with_geometry,
+            read_global_points=with_geometry and has_global_points,
+            output_hidden_states=with_geometry and self.correspondence is not None,
+        )
+
+    def geometric_losses(
+        self, output: G2VLMOutput, pack: Pack
+    ) -> tuple[dict[str, Float[Tensor, " scenes"]], tuple[int, ...]]:
+        """Each loss of each sample that has a truth, and "total", their weighted sum; and which samples were left out.
+
+        Every scene is judged on its own, so that a step's loss is the same however its scenes are shared out.
+        """
+        assert self.objective is not None
+        assert output.geometry is not None
+        rows: list[dict[str, Tensor]] = []
+        owners: list[int] = []
+        first = 0
+        for index, sample in enumerate(pack.samples):
+            if sample.views is None:
+                continue
+            views, stop = sample.views, first + len(sample.views.images)
+            if sample.has_geometry:
+                generator = torch.Generator().manual_seed(hash((self.seed, pack.position, index)) % 2**63)
+                report = self.objective(
+                    stacked(output.geometry, first, stop),
+                    batched(views),
+                    eligible_for_normals=torch.tensor([sample.has_fine_depth], device=views.images.device),
+                    generator=generator,
+                )
+                rows.append({"total": report.total} | report.parts)
+                owners.append(index)
+            first = stop
+        if self.correspondence is not None:
+            self._add_correspondence(rows, owners, output, pack.samples)
+        losses = {name: torch.stack([row[name] for row in rows]) for name in rows[0]}
+        kept = self._kept(losses["total"].detach())
+        excluded = tuple(owners[i] for i in (~kept).nonzero().flatten().tolist())
+        return {
+            name: torch.where(kept | ~values.isfinite(), values, 0 * values) for name, values in losses.items()
+        }, excluded
+
+    def _kept(self, losses: Float[Tensor, " scenes"]) -> Bool[Tensor, " scenes"]:
+        return losses.isfinite() if self.max_loss is None else losses <= self.max_loss
+
+    def _add_correspondence(
+        self, rows: list[dict[str, Tensor]], owners: list[int], output: G2VLMOutput, samples: Sequence[Sample]
+    ) -> None:
+        """Put the correspondence loss of each sample into its row, and into its total; zero where its truth is too small."""
+        assert self.correspondence is not None
+        assert output.hidden_states is not None
+        assert output.layout is not None
+        is_patch = output.layout.is_geometric.view(len(samples), -1)
+        for row, index in zip(rows, owners, strict=True):
+            views = samples[index].views
+            assert views is not None
+            hidden = [x[index : index + 1] for x in output.hidden_states]
+            layers = self.correspondence(hidden, is_patch[index : index + 1])
+            truth = (views.depth, views.mask, views.intrinsics, views.poses)
+            loss = 0 * torch.stack([layer.sum() for layer in layers]).sum()
+            if len(views.images) > 1 and all(x is not None for x in truth):
+                matches = patch_matches(*(_given(x)[None] for x in truth), self.model.config.patch_size)
+                found = [correspondence_loss(x.unflatten(0, (1, len(views.images), -1)), matches) for x in layers]
+                loss = torch.stack(found).mean()
+            row["correspondence"] = loss.detach()
+            row["total"] = row["total"] + self.correspondence_weight * loss
+
+    def text_losses(self, output: G2VLMOutput, samples: Sequence[Sample]) -> Float[Tensor, " labels"]:
+        """Cross-entropy of every labelled token of a pack."""
+        assert output.last_hidden_state is not None
+        empty = [torch.full_like(sample.ids, IGNORE) if sample.labels is None else sample.labels for sample in samples]
+        labels = left_padded(empty, IGNORE)
+        is_learnt = labels != IGNORE
+        return token_losses(output.last_hidden_state[is_learnt], self.model.lm_head.weight, labels[is_learnt])
+
+    def zero_of_views(self) -> Float[Tensor, ""]:
+        """Zero, by way of everything that learns and that only views would have reached."""
+        zero = self.model.zero_geometry(with_heads=self.objective is not None)
+        if self.correspondence is not None:
+            width = self.model.config.text_config.hidden_size
+            tokens = zero.new_zeros(1, 1, width)
+            layers = self.correspondence([tokens] * (1 + max(self.correspondence.layers)), tokens[..., 0] == 0)
+            zero = zero + 0 * torch.stack([layer.sum() for layer in layers]).sum()
+        return zero
+
+
+def stacked(geometry: Geometry, start: int, stop: int) -> Prediction:
+    """The maps of one scene's equally sized views [start, stop), as a batch of one scene."""
+
+    def stack(maps: tuple[Tensor, ...]) -> Tensor:
+        return torch.stack(maps[start:stop])[None]
+
+    optional = {name: getattr(geometry, name) for name in ("global_points", "confidence", "normals")}
+    return Prediction(
+        local_points=stack(geometry.local_points),
+        poses=geometry.poses[None, start:stop],
+        **{name: stack(maps) for name, maps in optional.items() if maps is not None},
+    )
+
+
+def batched(views: Views) -> Views:
+    """The views of one scene as a batch of one scene."""
+    return Views(**{name: x if x is None else x[None] for name, x in vars(views).items()})
+
+
+def _given(x: Tensor | None) -> Tensor:
+    assert x is not None
+    return x

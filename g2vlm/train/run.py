@@ -1,0 +1,140 @@
+"""From a recipe to a trained model: builds every part of a run, and starts its loop or goes on with it."""
+
+import logging
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from itertools import islice
+from pathlib import Path
+
+import torch
+
+from g2vlm import hub, presets
+from g2vlm.data.augment import Augmentation
+from g2vlm.data.packs import Packs, position_loader, positions
+from g2vlm.data.readers import READERS
+from g2vlm.data.recon import Scene, each_good
+from g2vlm.data.samples import Source
+from g2vlm.data.sampling import FrameChoice, Shapes
+from g2vlm.data.shards import Shards, read_shards
+from g2vlm.data.sources import QuestionSource, RoomQuestionSource, RoomSource, SceneSource, TextSource
+from g2vlm.heads.correspondence import CorrespondenceHeads
+from g2vlm.losses.objective import Objective
+from g2vlm.model import G2VLM
+from g2vlm.processor import Processor, byte_tokenizer
+from g2vlm.train import parallel
+from g2vlm.train.checkpoint import check_same_run, checkpoints, read_checkpoint, save_checkpoint
+from g2vlm.train.freeze import freeze
+from g2vlm.train.hooks import every, stop_on_bad
+from g2vlm.train.learner import Learner
+from g2vlm.train.loop import Hook, train
+from g2vlm.train.recipe import DataRecipe, ModelRecipe, Recipe, SourceRecipe
+
+log = logging.getLogger("g2vlm")
+
+
+def model_of(recipe: ModelRecipe) -> tuple[G2VLM, Processor]:
+    """The model a run starts from, and its words. Raises ValueError where weights do not fit."""
+    if recipe.weights is None:
+        config = getattr(presets, recipe.preset)().with_options(**recipe.options)
+        return G2VLM(config), Processor(byte_tokenizer(config.tokens), config.tokens)
+    opened = hub.read_checkpoint(recipe.weights, dino=recipe.dino, **recipe.options)
+    return hub.model_of(opened, dtype=torch.float32, new=recipe.new), hub.processor_of(opened)
+
+
+def learner_of(recipe: Recipe, model: G2VLM) -> Learner:
+    """The model with what the recipe's strategy freezes, the losses it learns from and the heads it needs for them."""
+    freeze(model, recipe.strategy, recipe.frozen, weights=recipe.objective.geometry)
+    if recipe.engine.gradient_checkpointing:
+        model.recompute_activations()
+    target = recipe.objective
+    learns_geometry = recipe.strategy in ("geometry", "vg_ce")
+    layers = target.correspondence_layers if learns_geometry else ()
+    return Learner(
+        model.train(),
+        Objective(target.geometry, target.pixel_fraction) if learns_geometry else None,
+        vg=target.vg,
+        ce=0.0 if recipe.strategy == "geometry" else target.ce,
+        correspondence=CorrespondenceHeads(model.config.text_config.hidden_size, layers) if layers else None,
+        correspondence_weight=target.correspondence,
+        max_loss=recipe.guard.max_loss,
+        seed=recipe.seed,
+    )
+
+
+def packs_of(recipe: Recipe, processor: Processor, patch: int) -> Packs:
+    """The row of packs of a recipe. Raises ValueError for sources that are empty or not there."""
+    data = recipe.data
+    shapes = Shapes(data.views, data.resolution, data.aspects, data.portrait, patch)
+    sources = [(source_of(source, data, processor, patch), source.weight) for source in data.sources]
+    return Packs(sources, shapes, tokens_per_pack=data.tokens_per_pack, seed=recipe.seed)
+
+
+def source_of(source: SourceRecipe, data: DataRecipe, processor: Processor, patch: int) -> Source:
+    """One set of samples of the mixture."""
+    augment = data.augment
+    if source.kind == "rooms":
+        return RoomSource(processor, patch, colour=augment.colour, fields_of_view=augment.fields_of_view)
+    if source.kind == "room_questions":
+        return RoomQuestionSource(processor, patch, colour=augment.colour)
+    path = Path(source.path or "")
+    if source.path is None or not path.exists():
+        raise ValueError(f"source {source.kind}: path is {source.path}, which is not there; set data.sources.N.path")
+    if source.kind == "text":
+        return TextSource(path.stem, path, processor)
+    if source.kind == "questions":
+        return QuestionSource(path.stem, path, processor, patch, picture_pixels=data.picture_pixels)
+    scenes = scenes_of(source, path)
+    return SceneSource(
+        path.name,
+        scenes,
+        processor,
+        patch,
+        FrameChoice(data.window, data.random_frames, data.overlap),
+        Augmentation(augment.crop, augment.focal, augment.colour),
+        max_depth=source.max_depth,
+        has_fine_depth=source.has_fine_depth,
+        counts=scenes.counts if isinstance(scenes, Shards) else None,
+    )
+
+
+def scenes_of(source: SourceRecipe, path: Path) -> Sequence[Scene]:
+    """The scenes of a folder of shards, or of folders with a scene.json; damaged ones are left out and logged."""
+    if source.kind == "scenes":
+        return tuple(each_good(READERS["scene_json"](path), log.warning))
+    shards = read_shards(path)
+    for damage in shards.damaged:
+        log.warning(damage)
+    return shards
+
+
+HooksOf = Callable[[parallel.Engine, Packs, int], Sequence[Hook]]
+"""Called once in every process, with its engine, the row of packs and the number of steps already done."""
+
+
+def run(recipe: Recipe, out: Path, *, hooks: HooksOf = lambda engine, packs, step: ()) -> None:
+    """Train a recipe's model into the folder `out`, from its newest checkpoint if there is one.
+
+    Checkpoints are written each `output.save_every` steps and after the last one; `hooks` run before that.
+    """
+    torch.manual_seed(recipe.seed)
+    model, processor = model_of(recipe.model)
+    packs = packs_of(recipe, processor, model.config.patch_size)
+    engine = parallel.start(learner_of(recipe, model), recipe)
+    with ExitStack() as stack:
+        stack.callback(engine.close)
+        engine.in_first(lambda: stack.enter_context(parallel.sole_owner(out)))
+        step = 0
+        if found := checkpoints(out):
+            check_same_run(found[-1], recipe)
+            step, state = read_checkpoint(found[-1])
+            engine.load(state)
+        places = positions(step, recipe.data.packs_per_step, engine.rank, engine.world)
+        share = recipe.data.packs_per_step // engine.world * (recipe.steps - step)
+        loader = position_loader(packs, islice(places, share), recipe.data.workers)
+        sound = stop_on_bad(loader, recipe.data.max_bad)
+        save = every(
+            recipe.output.save_every,
+            recipe.steps,
+            lambda step: save_checkpoint(out, model, engine, step, recipe),
+        )
+        train(engine, sound, recipe, first_step=step, hooks=[*hooks(engine, packs, step), save])

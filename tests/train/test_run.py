@@ -1,0 +1,85 @@
+from dataclasses import replace
+
+import pytest
+import torch
+
+from g2vlm.hub import load_model
+from g2vlm.train.checkpoint import checkpoints
+from g2vlm.train.recipe import (
+    DataRecipe,
+    ModelRecipe,
+    ObjectiveRecipe,
+    OptimiserRecipe,
+    OutputRecipe,
+    Recipe,
+    SourceRecipe,
+)
+from g2vlm.train.run import learner_of, model_of, packs_of, run
+
+RECIPE = Recipe(
+    "test",
+    steps=4,
+    data=DataRecipe(
+        (SourceRecipe("rooms"),), packs_per_step=2, tokens_per_pack=80, resolution=56, views=(2, 2), workers=0
+    ),
+    objective=ObjectiveRecipe(correspondence_layers=(0, 2)),
+    optimiser=OptimiserRecipe(lr=1e-3, ema=0.9),
+    output=OutputRecipe(save_every=2, keep=2),
+)
+
+
+def stop_at(step: int):
+    """Hooks that break a run off in the middle of a step."""
+
+    def hook(progress):
+        if progress.step == step:
+            raise KeyboardInterrupt
+
+    return lambda engine, packs, done: [hook]
+
+
+def test_a_run_that_was_broken_off_ends_as_an_unbroken_one_bit_for_bit(tmp_path):
+    run(RECIPE, tmp_path / "whole")
+    with pytest.raises(KeyboardInterrupt):
+        run(RECIPE, tmp_path / "broken", hooks=stop_at(3))
+    run(RECIPE, tmp_path / "broken")
+    whole, broken = (checkpoints(tmp_path / name)[-1] for name in ("whole", "broken"))
+    assert whole.name == broken.name == "step_0000004"
+    for part in ("model", "model_ema"):
+        ours, theirs = (load_model(folder / part).state_dict() for folder in (whole, broken))
+        assert all(torch.equal(weight, theirs[name]) for name, weight in ours.items())
+
+
+def test_a_checkpoint_is_a_model_like_any_other_with_every_weight_frozen_ones_too(tmp_path):
+    run(replace(RECIPE, steps=2), tmp_path)
+    model, _ = model_of(RECIPE.model)
+    assert load_model(checkpoints(tmp_path)[-1] / "model").state_dict().keys() == model.state_dict().keys()
+
+
+def test_going_on_with_another_recipe_is_refused(tmp_path):
+    run(replace(RECIPE, steps=2), tmp_path)
+    with pytest.raises(ValueError, match=r"another recipe .*data.* differ"):
+        run(replace(RECIPE, data=replace(RECIPE.data, tokens_per_pack=100)), tmp_path)
+
+
+def test_sources_that_are_not_there_are_named():
+    model, processor = model_of(ModelRecipe())
+    recipe = replace(RECIPE, data=replace(RECIPE.data, sources=(SourceRecipe("shards", "nowhere/at/all"),)))
+    with pytest.raises(ValueError, match="nowhere/at/all"):
+        packs_of(recipe, processor, model.config.patch_size)
+
+
+@pytest.mark.parametrize("strategy", ["geometry", "ce_only", "ce_ce", "vg_ce"])
+def test_a_strategy_decides_losses_and_heads(strategy):
+    model, _ = model_of(ModelRecipe())
+    data = replace(RECIPE.data, sources=(SourceRecipe("room_questions"),))
+    learner = learner_of(replace(RECIPE, strategy=strategy, data=data), model)
+    learns_geometry = strategy in ("geometry", "vg_ce")
+    assert (learner.objective is not None) == learns_geometry
+    assert (learner.correspondence is not None) == learns_geometry
+    assert (learner.ce > 0) == (strategy != "geometry")
+
+
+def test_options_of_the_recipe_reach_the_model():
+    model, _ = model_of(ModelRecipe(weights="tiny", visibility="block_causal", resolution=56))
+    assert (model.config.visibility, model.config.resolution) == ("block_causal", 56)
