@@ -4,6 +4,7 @@ No kernel ever sees a dense tokens x keys mask: whole splits attend without one,
 """
 
 from collections.abc import Callable
+from functools import cache
 
 import torch
 import torch.nn.functional as F
@@ -11,6 +12,7 @@ from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor
 from torch.nn.attention.bias import causal_lower_right
+from torch.nn.attention.flex_attention import BlockMask, create_block_mask, flex_attention
 
 from g2vlm.config import AttentionBackend
 from g2vlm.layout import Layout, SpanGroup
@@ -134,20 +136,26 @@ BACKENDS: dict[str, Callable[[torch.device], Attend]] = {"sdpa": _sdpa, "flash":
 
 
 def _flex(q: Tensor, k: Tensor, v: Tensor, layout: Layout, layer: int, *, keys_in_order: bool) -> Tensor:
-    """flex_attention over the whole packed sequence at once, under one block mask."""
+    """flex_attention over the whole packed sequence at once, under one block mask for all layers of a kind."""
     if q.requires_grad and q.device.type == "cpu":
         raise ValueError("attention 'flex' has no backward pass on the CPU; use 'sdpa'")
-    from torch.nn.attention.flex_attention import create_block_mask, flex_attention
+    mask = layout.once("flex", layer, keys_in_order, lambda: _block_mask(layout, layer, len(k), keys_in_order))
+    q, k, v = (rearrange(x, "t n h -> 1 n t h") for x in (q, k, v))
+    kernel = flex_attention if q.device.type == "cpu" else _compiled_flex()
+    out = kernel(q, k, v, block_mask=mask, enable_gqa=k.shape[1] != q.shape[1])
+    return rearrange(out, "1 n t h -> t n h")
 
+
+def _block_mask(layout: Layout, layer: int, num_keys: int, keys_in_order: bool) -> BlockMask:
     seen = layout.intervals(layer, keys_in_order=keys_in_order)
-
     # A lambda, because the compiler must trace it: the tests put a checker of shapes around every named function.
     sees = lambda batch, head, query, key: (
         ((seen.near_start[query] <= seen.column[key]) & (seen.column[key] < seen.near_stop[query]))
         | ((seen.far_start[query] <= seen.column[key]) & (seen.column[key] < seen.far_stop[query]))
     )
-    mask = create_block_mask(sees, None, None, len(q), len(k), device=q.device)
-    q, k, v = (rearrange(x, "t n h -> 1 n t h") for x in (q, k, v))
-    kernel = flex_attention if q.device.type == "cpu" else torch.compile(flex_attention)
-    out = kernel(q, k, v, block_mask=mask, enable_gqa=k.shape[1] != q.shape[1])
-    return rearrange(out, "1 n t h -> t n h")
+    return create_block_mask(sees, None, None, len(layout.order), num_keys, device=layout.order.device)
+
+
+@cache
+def _compiled_flex() -> Callable[..., Tensor]:
+    return torch.compile(flex_attention)

@@ -3,10 +3,10 @@
 Row = place of a token in the sequence; column = place of a key, counted with what a cache already holds.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Literal
+from typing import Any, Literal, TypeVar
 
 import torch
 from jaxtyping import Bool, Int
@@ -16,6 +16,8 @@ from g2vlm.config import PictureAttention, TokenIds, ViewPositions, Visibility
 
 Grid = tuple[int, int]
 """Rows and columns of patches."""
+
+Made = TypeVar("Made")
 
 
 @dataclass(frozen=True)
@@ -131,7 +133,7 @@ class Layout:
     samples: tuple[Sample, ...]
     num_keys: int
     visibility: Visibility = "global"
-    _groups: dict[tuple[str, bool], tuple[SpanGroup, ...]] = field(default_factory=dict, repr=False)
+    _made: dict[tuple[str, str, bool], Any] = field(default_factory=dict, repr=False)
 
     @cached_property
     def order(self) -> Int[Tensor, " tokens"]:
@@ -161,9 +163,14 @@ class Layout:
         keys_in_order: keys lie in sequence order (a cache), not in the experts' order.
         """
         visibility = self.view_at(layer)
-        if (visibility, keys_in_order) not in self._groups:
-            self._groups[visibility, keys_in_order] = self._group(visibility, keys_in_order)
-        return self._groups[visibility, keys_in_order]
+        return self.once("groups", layer, keys_in_order, lambda: self._group(visibility, keys_in_order))
+
+    def once(self, what: str, layer: int, keys_in_order: bool, make: Callable[[], Made]) -> Made:
+        """What a kernel needs to know of this layout, made for the first layer of its kind and kept for the others."""
+        key = (what, self.view_at(layer), keys_in_order)
+        if key not in self._made:
+            self._made[key] = make()
+        return self._made[key]
 
     def spans(self, visibility: Visibility) -> list[Span]:
         """Who sees what, as ranges of rows and key rows."""

@@ -5,6 +5,7 @@ from torch import Tensor
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from g2vlm import attention
 from g2vlm.attention import SHORT, attend, full_attention
 from g2vlm.config import PictureAttention, Visibility
 from g2vlm.layout import Layout, Picture, Text, ViewBlock, lay_out, lay_out_step
@@ -137,6 +138,17 @@ def test_full_attention_in_bfloat16_equals_float32(num_keys):
     k, v = torch.randn(2, 2, 2, num_keys, 16).bfloat16()
     exact = full_attention(q.float(), k.float(), v.float(), scale=0.3)
     torch.testing.assert_close(full_attention(q, k, v, scale=0.3).float(), exact, atol=1e-2, rtol=0)
+
+
+def test_flex_makes_one_mask_for_all_layers_that_see_alike(monkeypatch):
+    made = []
+    real = attention.create_block_mask
+    monkeypatch.setattr(attention, "create_block_mask", lambda *a, **k: made.append(1) or real(*a, **k))
+    layout = lay_out([[Text(3), ViewBlock(((2, 2), (1, 2)))]], visibility="mixed")
+    q, k, v = torch.randn(13, 4, 16), torch.randn(13, 2, 16), torch.randn(13, 2, 16)
+    for layer in range(4):
+        attend(q, k, v, layout, layer, backend="flex")
+    assert len(made) == 2
 
 
 def test_flex_refuses_to_learn_on_a_cpu():

@@ -1,6 +1,7 @@
 """`g2vlm train`: a recipe becomes a trained model; `train plot` draws its curves, `train recipes` lists what there is."""
 
 import itertools
+import os
 from pathlib import Path
 from typing import Annotated
 
@@ -34,6 +35,7 @@ def run(
         bool, typer.Option("--plan", help="Print parameters, tokens, FLOPs, memory and time, and leave.")
     ] = False,
     gpu: Annotated[str | None, typer.Option(help="With --plan: the GPU to plan for.")] = None,
+    processes: Annotated[int | None, typer.Option(min=1, help="With --plan: so many GPUs.")] = None,
     local_rank: Annotated[int, typer.Option("--local_rank", "--local-rank", hidden=True)] = 0,
 ) -> None:
     """Train a model: g2vlm train RECIPE. Under torchrun and its like: python -m g2vlm.train RECIPE.
@@ -41,6 +43,8 @@ def run(
     A run folder explains itself: recipe, environment, log, metrics, checkpoints, pictures.
     """
     # local_rank: the launcher of DeepSpeed hands it over; the environment says the same.
+    # On a CPU, threads that wait must sleep: they share the cores with the processes that prepare the data.
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     from g2vlm.train.recipe import find_recipe
     from g2vlm.train.typed import to_yaml
 
@@ -51,10 +55,10 @@ def run(
     if plan:
         from g2vlm.train.plan import plan_of, report
 
-        print(report(plan_of(found, gpu=gpu)))
+        print(report(plan_of(found, gpu=gpu, world=processes)))
         return
-    if gpu is not None:
-        raise ValueError(f"--gpu {gpu} belongs to --plan; a run takes the GPUs that its processes see")
+    if gpu is not None or processes is not None:
+        raise ValueError("--gpu and --processes belong to --plan; a run takes the processes its launcher starts")
     from g2vlm.train.launch import launch
 
     launch(found, Path("runs") / found.name if out is None else out, resume=resume)

@@ -22,8 +22,8 @@ from g2vlm.data.sources import QuestionSource, RoomQuestionSource, RoomSource, S
 from g2vlm.geometry.camera import unproject
 from g2vlm.geometry.pose import transform
 from g2vlm.layout import Picture, Text, ViewBlock, segments_of
-from g2vlm.records import IGNORE
 from g2vlm.processor import Processor, byte_tokenizer
+from g2vlm.records import IGNORE
 
 TOKENS = presets.tiny().tokens
 PATCH = 14

@@ -99,9 +99,9 @@ class Fsdp2Engine(Several):
     def gathered(self, tensors: Named) -> dict[str, Tensor]:
         whole = {}
         for name, x in tensors:
-            full = x.detach().full_tensor() if isinstance(x, DTensor) else x.detach()
+            full = x.full_tensor() if isinstance(x, DTensor) else x
             if self.rank == 0:
-                whole[name] = full.cpu()
+                whole[name] = full.detach().cpu()
         return whole
 
     def spread(self, whole: Tensor, *, like: Tensor) -> Tensor:

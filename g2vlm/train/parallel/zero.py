@@ -28,10 +28,12 @@ class Zero2Engine(Several):
 
     kind: EngineKind = "zero2"
     stage = 2
+    module: Any  # DeepSpeed's engine and optimiser show no types
+    optimiser: Any
 
     def wrap(self, optimiser: Callable[[], AdamW]) -> tuple[nn.Module, Optimizer]:
         deepspeed = _deepspeed()
-        self.window = ExitStack()
+        self.window, self.is_new_step = ExitStack(), True
         module, wrapped, _, _ = deepspeed.initialize(
             model=_InPrecision(self.learner, self.precision),
             optimizer=optimiser(),
@@ -60,8 +62,6 @@ class Zero2Engine(Several):
         self.module.backward(loss.total * self.world, scale_wrt_gas=False)
         return loss
 
-    is_new_step = True
-
     def step(self, lr: float, clip: float, *, is_sound: bool) -> float:
         if not is_sound:  # ZeRO drops a step with such a gradient, and clears everything that it keeps of it
             next(x.grad for x in self.learning().values() if x.grad is not None).fill_(float("nan"))
@@ -88,7 +88,7 @@ class Zero2Engine(Several):
 
         whole = {}
         for name, parameter in self.learning().items():
-            x = safe_get_full_optimizer_state(parameter, moment)
+            x: Any = safe_get_full_optimizer_state(parameter, moment)
             if self.rank == 0:
                 whole[name] = x.cpu()
         return whole
@@ -121,10 +121,10 @@ class Zero2Engine(Several):
 
 
 class Zero3Engine(Zero2Engine):
-    """Every process holds a part of everything, of weights, gradients and moments.
+    """Every process holds a part of everything: of weights, gradients and moments.
 
-    A decoder layer gathers its weights as a whole when it is its turn. All others stay gathered, as encoders and heads run once,
-    often or not at all, which may differ between processes; so do the layers' neighbours for lack of fetching ahead.
+    Decoder layers run exactly once in every forward, so their weights are gathered when it is their turn, and never ahead of it.
+    Encoders and heads run once, often or not at all, which may differ between processes; their weights stay gathered.
     """
 
     kind: EngineKind = "zero3"
@@ -132,11 +132,17 @@ class Zero3Engine(Zero2Engine):
 
     def wrap(self, optimiser: Callable[[], AdamW]) -> tuple[nn.Module, Optimizer]:
         module, wrapped = super().wrap(optimiser)
-        in_layers = set(self.learner.model.decoder.layers.parameters())
-        self.staying = [x for x in self.learner.parameters() if x not in in_layers]
+        layers = self.learner.model.decoder.layers
+        in_layers = set(layers.parameters())
+        self.staying: list[Any] = [x for x in self.learner.parameters() if x not in in_layers]
         for parameter in self.staying:
             parameter.ds_persist = True
-        wrapped.persistent_parameters[:] = self.staying
+        vars(wrapped)["persistent_parameters"][:] = self.staying
+        for other in set(self.learner.modules()) - set(
+            layers.modules()
+        ):  # ZeRO wants the same row of modules everywhere
+            other._forward_pre_hooks.clear()
+            other._forward_hooks.clear()
         self.gather_staying()
         return module, wrapped
 
@@ -167,9 +173,9 @@ class Zero3Engine(Zero2Engine):
         whole = {}
         for name, x in tensors:
             with GatheredParameters([x]) if hasattr(x, "ds_id") else nullcontext():
-                whole |= super().gathered([(name, x)])
+                whole |= {name: x.clone() for name, x in super().gathered([(name, x)]).items()}
         self.gather_staying()
-        return {name: x.clone() for name, x in whole.items()}
+        return whole
 
     def fill(self, module: nn.Module, weights: dict[str, Tensor]) -> None:
         from deepspeed.runtime.zero import GatheredParameters
@@ -198,11 +204,16 @@ class Zero3Engine(Zero2Engine):
             empty = {moment: torch.zeros_like(part) for moment in MOMENTS}
             self.optimiser.optimizer.state[part] = {"step": torch.tensor(float(self.taken)), **empty}
 
+    def learning(self) -> dict[str, Any]:
+        return dict(super().learning())
+
     def sizes(self) -> tuple[int, int]:
-        return sum(x.ds_numel for x in self.learner.parameters()), sum(x.ds_numel for x in self.learning().values())
+        everything: list[Any] = list(self.learner.parameters())
+        return sum(x.ds_numel for x in everything), sum(x.ds_numel for x in self.learning().values())
 
     def held(self) -> tuple[int, int]:
-        weights = sum(x.ds_tensor.numel() for x in self.learner.parameters())
+        everything: list[Any] = list(self.learner.parameters())
+        weights = sum(x.ds_tensor.numel() for x in everything)
         return weights, sum(part.numel() for part in self.optimiser.fp32_partitioned_groups_flat)
 
     def promised_shards(self) -> tuple[int, int]:
