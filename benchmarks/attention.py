@@ -1,4 +1,4 @@
-"""Attention span by span beside one call with a dense mask, in one run: `python benchmarks/attention.py`.
+"""Attention span by span beside one call with a dense mask (or flex's block mask), in one run: `python benchmarks/attention.py`.
 
 Each is measured in a process of its own, so that peak memory is its own too. Then, for short sequences in bfloat16, the
 plain formula beside the fused kernel of the CPU: where they meet is `g2vlm.attention.SHORT`.
@@ -49,6 +49,10 @@ def by_dense_mask(layout: Layout) -> Callable[[Tensor, Tensor, Tensor], Tensor]:
     return attention
 
 
+def by_flex(layout: Layout) -> Callable[[Tensor, Tensor, Tensor], Tensor]:
+    return lambda q, k, v: attend(q, k, v, layout, 0, backend="flex")
+
+
 def seconds(action: Callable[[], object], repeats: int) -> float:
     """Median processor time after one call to warm up; other work on the machine lengthens it little."""
     action()
@@ -75,20 +79,21 @@ def cost(method: str, views: int, side: int, visibility: Visibility, repeats: in
     q = torch.randn(tokens, HEADS, WIDTH, generator=generator)
     k, v = torch.randn(2, tokens, KV_HEADS, WIDTH, generator=generator)
     before = peak_mib()
-    attention = {"spans": by_spans, "dense": by_dense_mask}[method](layout)
+    attention = {"spans": by_spans, "dense": by_dense_mask, "flex": by_flex}[method](layout)
     used = seconds(lambda: attention(q, k, v), repeats)
     return used, peak_mib() - before, attention(q, k, v)[::97, 0, 0].tolist()
 
 
-def compare(views: int, side: int, repeats: int) -> None:
+def compare(views: int, side: int, repeats: int, other: str) -> None:
+    """Attention by spans beside another method."""
     tokens = len(scene(views, side, "global").order)
     print(f"{views} views of {side} x {side} patches and 64 words: {tokens} tokens, one thread, float32")
-    print(f"{'visibility':>13} {'spans':>18} {'dense mask':>18} {'time':>6} {'memory':>7}")
+    print(f"{'visibility':>13} {'spans':>18} {other:>18} {'time':>6} {'memory':>7}")
     visibilities: list[Visibility] = ["global", "frame"]
     with multiprocessing.get_context("spawn").Pool(1, maxtasksperchild=1) as pool:
         for visibility in visibilities:
             (s, mib, out), (dense_s, dense_mib, dense_out) = (
-                pool.apply(cost, (method, views, side, visibility, repeats)) for method in ("spans", "dense")
+                pool.apply(cost, (method, views, side, visibility, repeats)) for method in ("spans", other)
             )
             torch.testing.assert_close(torch.tensor(out), torch.tensor(dense_out))
             cells = f"{s:7.2f} s {mib:4.0f} MiB {dense_s:7.2f} s {dense_mib:4.0f} MiB"
@@ -114,8 +119,9 @@ def main() -> None:
     parser.add_argument("--views", type=int, default=8)
     parser.add_argument("--side", type=int, default=24)
     parser.add_argument("--repeats", type=int, default=1)
+    parser.add_argument("--other", choices=("dense", "flex"), default="dense", help="what spans are compared with")
     options = parser.parse_args()
-    compare(options.views, options.side, options.repeats)
+    compare(options.views, options.side, options.repeats, options.other)
     short_sequences()
 
 

@@ -39,9 +39,9 @@ class Packs(Dataset[Pack]):
         self.sources = tuple(source for source, _ in sources)
         self.weights = tuple(weight for _, weight in sources)
         self.shapes, self.tokens_per_pack, self.seed = shapes, tokens_per_pack, seed
-        largest = shapes.side(shapes.aspects[1])
+        longest = max(shapes.resolutions)
         for source in self.sources:
-            self.most_views(source, shapes.resolution, largest)
+            self.most_views(source, longest, shapes.side(shapes.aspects[1], longest))
 
     def __getitem__(self, position: int) -> Pack:
         source, shape = self.plan(position)

@@ -16,8 +16,8 @@ from g2vlm.data.samples import BadSample
 class Shapes:
     """The shapes that packs may have.
 
-    views: least and most per sample. resolution: longer side in pixels. aspects: least and greatest shorter/longer
-    side. portrait: part of the packs that stands upright. patch: sides are multiples of it.
+    views: least and most per sample. resolution: longer side in pixels; with `other_resolutions`, one of them all is drawn
+    for each pack. aspects: least and greatest shorter/longer side. portrait: part of the packs that stands upright. patch: sides are multiples of it.
     """
 
     views: tuple[int, int] = (2, 24)
@@ -25,10 +25,12 @@ class Shapes:
     aspects: tuple[float, float] = (0.5, 1.0)
     portrait: float = 0.3
     patch: int = 14
+    other_resolutions: tuple[int, ...] = ()
 
     def __post_init__(self):
-        if self.resolution < self.patch or self.resolution % self.patch:
-            raise ValueError(f"resolution {self.resolution} is not a multiple of the patch size, {self.patch} pixels")
+        for side in self.resolutions:
+            if side < self.patch or side % self.patch:
+                raise ValueError(f"resolution {side} is not a multiple of the patch size, {self.patch} pixels")
         if not 0 < self.aspects[0] <= self.aspects[1] <= 1:
             raise ValueError(f"aspects must be shorter/longer side, 0 < least <= greatest <= 1, got {self.aspects}")
         if not 1 <= self.views[0] <= self.views[1]:
@@ -41,14 +43,19 @@ class Shapes:
         least, most = (min(max(count, available[0]), available[1]) for count in self.views)
         return least, most
 
-    def side(self, aspect: float) -> int:
-        """Shorter side for an aspect ratio, in pixels."""
-        return max(round(self.resolution * aspect / self.patch), 1) * self.patch
+    @property
+    def resolutions(self) -> tuple[int, ...]:
+        return (self.resolution, *self.other_resolutions)
+
+    def side(self, aspect: float, longer: int | None = None) -> int:
+        """Shorter side for an aspect ratio, in pixels, beside `resolution` unless another longer side is given."""
+        return max(round((longer or self.resolution) * aspect / self.patch), 1) * self.patch
 
 
 def random_size(draw: random.Random, shapes: Shapes) -> tuple[int, int]:
     """Height and width of the views of a pack."""
-    short, long = shapes.side(draw.uniform(*shapes.aspects)), shapes.resolution
+    long = draw.choice(shapes.resolutions)
+    short = shapes.side(draw.uniform(*shapes.aspects), long)
     return (long, short) if draw.random() < shapes.portrait else (short, long)
 
 

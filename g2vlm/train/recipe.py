@@ -135,8 +135,8 @@ class DataRecipe:
     """What the model sees. A pack is what one forward holds; the packs of a step are shared out among the processes.
 
     packs_per_step: the global batch, the same for any number of processes. tokens_per_pack: its budget.
-    views: least and most per sample. resolution: longer side of a view in pixels. aspects: least and greatest
-    shorter/longer side. portrait: part of the packs that stands upright.
+    views: least and most per sample. resolution: longer side of a view in pixels; with `other_resolutions`, one of them all is
+    drawn for each pack. aspects: least and greatest shorter/longer side. portrait: part of the packs that stands upright.
     window: views of a sequence are drawn from `window` frames per view wanted. random_frames: chance to draw them
     from the whole scene instead. overlap: least and greatest mean overlap of views, where depth and poses are known.
     picture_pixels: most pixels of a picture that the vision tower sees, in questions about photos.
@@ -148,6 +148,7 @@ class DataRecipe:
     tokens_per_pack: int = 2048
     views: tuple[int, int] = (2, 24)
     resolution: int = 112
+    other_resolutions: tuple[int, ...] = ()
     aspects: tuple[float, float] = (0.5, 1.0)
     portrait: float = 0.3
     window: int = 30
@@ -170,6 +171,8 @@ class DataRecipe:
         )
         is_overlap = 0 <= self.overlap[0] <= self.overlap[1] <= 1
         require(is_overlap, "overlap", self.overlap, "write [least, most] with 0 <= least <= most <= 1")
+        is_size = all(side >= 1 for side in self.other_resolutions)
+        require(is_size, "other_resolutions", self.other_resolutions, AT_LEAST_1)
         for name in ("portrait", "random_frames", "max_bad"):
             require(0 <= getattr(self, name) <= 1, name, getattr(self, name), "it is a part: it must lie in [0, 1]")
         require(self.workers >= 0, "workers", self.workers, NOT_NEGATIVE)

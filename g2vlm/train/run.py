@@ -64,7 +64,7 @@ def learner_of(recipe: Recipe, model: G2VLM) -> Learner:
 def packs_of(recipe: Recipe, processor: Processor, patch: int) -> Packs:
     """The row of packs of a recipe. Raises ValueError for sources that are empty or not there."""
     data = recipe.data
-    shapes = Shapes(data.views, data.resolution, data.aspects, data.portrait, patch)
+    shapes = Shapes(data.views, data.resolution, data.aspects, data.portrait, patch, data.other_resolutions)
     sources = [(source_of(source, data, processor, patch), source.weight) for source in data.sources]
     return Packs(sources, shapes, tokens_per_pack=data.tokens_per_pack, seed=recipe.seed)
 

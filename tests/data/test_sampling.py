@@ -17,6 +17,15 @@ def test_sides_are_whole_patches_within_the_range_of_aspects():
     assert 0.4 < sum(height > width for height, width in sizes) / 300 < 0.55
 
 
+def test_the_longer_side_is_one_of_all_resolutions():
+    shapes = Shapes(resolution=112, other_resolutions=(56, 84), aspects=(0.5, 1.0))
+    sizes = [random_size(random.Random(seed), shapes) for seed in range(200)]
+    assert {max(size) for size in sizes} == {56, 84, 112}
+    assert all(0.4 < min(size) / max(size) <= 1 for size in sizes)
+    with pytest.raises(ValueError, match="resolution 85 is not a multiple"):
+        Shapes(resolution=112, other_resolutions=(85,))
+
+
 @pytest.mark.parametrize(
     ("available", "expected"),
     [((1, 100), (2, 24)), ((1, 1), (1, 1)), ((1, 8), (2, 8)), ((30, 40), (30, 30)), ((0, 0), (0, 0))],
