@@ -7,6 +7,7 @@ BadSample, one line that names it.
 import io
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from math import inf
 from pathlib import Path
 from typing import Literal
 
@@ -69,6 +70,8 @@ class DepthFile:
     def __post_init__(self) -> None:
         if self.coding not in DEPTH_CODINGS:
             raise ValueError(f"{self.coding} is no coding of depth; there are {', '.join(DEPTH_CODINGS)}")
+        if not 0 < self.unit < inf:
+            raise ValueError(f"the unit of depth is {self.unit}; it must be positive and finite")
 
     def read(self) -> Float[np.ndarray, "height width"]:
         """Stored depth in scene units, at its own size; 0 where unknown."""

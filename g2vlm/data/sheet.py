@@ -113,7 +113,7 @@ def _plan(scene: Scene, frames: list[Frame], shots: list[Shot]) -> Image.Image:
 def _camera(draw: ImageDraw.ImageDraw, place, pose, axes, label: str, share: float, length: float) -> None:
     """A wedge from where the camera stands to where it looks."""
     colour = tuple(int(c) for c in even_colours(np.array(0.75 * share)))
-    corners = [np.array([0.0, 0, 0]), np.array([-0.5, 0, 1]) * length, np.array([0.5, 0, 1]) * length]
+    corners = [np.array([0.0, 0, 0]), np.array([-0.35, 0, 1]) * length, np.array([0.35, 0, 1]) * length]
     places = [place((pose[:3, :3] @ corner + pose[:3, 3]) @ axes.T) for corner in corners]
     draw.polygon(places, outline=colour, width=2)
     draw.text(places[0], label, colour, _font(14), anchor="mm", stroke_width=2, stroke_fill=PAPER)

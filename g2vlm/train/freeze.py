@@ -6,7 +6,7 @@ from torch import nn
 
 from g2vlm.losses.objective import LossWeights
 from g2vlm.model import G2VLM
-from g2vlm.train.recipe import Strategy
+from g2vlm.train.recipe import GEOMETRIC, Strategy
 
 ALWAYS = ("dino.model.embeddings.mask_token",)
 """Part of DINOv2's own training only; no view ever meets it."""
@@ -36,7 +36,7 @@ def freeze(model: G2VLM, strategy: Strategy, extra: Iterable[str] = (), *, weigh
         _freeze_named(model, part)
     if strategy == "ce_ce":
         _freeze_unread(model)
-    if weights is not None and strategy in ("geometry", "vg_ce"):
+    if weights is not None and strategy in GEOMETRIC:
         for head in unweighted_heads(weights):
             _freeze_named(model, f"heads.{head}.")
     for part in extra:

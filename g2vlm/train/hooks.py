@@ -79,7 +79,7 @@ def name_skipped(say: Callable[[str], None]) -> Hook:
         for sample in progress.skipped:
             say(f"step {progress.step}: left out: {sample}")
         if not progress.was_taken:
-            say(f"step {progress.step}: not taken, its loss or gradient is not finite")
+            say(f"step {progress.step}: not taken: its loss or gradient is not finite, or all its scenes were left out")
 
     return hook
 

@@ -11,7 +11,7 @@ from g2vlm.data.samples import Pack, to_device
 from g2vlm.train.learner import PARTS, PackLoss, Totals
 from g2vlm.train.optim import learning_rate
 from g2vlm.train.parallel import Engine
-from g2vlm.train.recipe import Recipe
+from g2vlm.train.recipe import TEXTUAL, Recipe
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,10 @@ def train(
         losses = [engine.learn(pack, totals, is_last=pack is batch[-1]) for pack in batch]
         lr = learning_rate(recipe.optimiser, step, recipe.steps)
         total, parts = mean_parts(losses, engine)
-        norm = engine.step(lr, recipe.optimiser.clip, is_sound=math.isfinite(total))
+        (num_excluded,) = engine.sum([float(sum(len(loss.excluded) for loss in losses))])
+        has_answers = recipe.strategy in TEXTUAL and labels > 0
+        is_sound = math.isfinite(total) and (has_answers or num_excluded == 0 or num_excluded < scenes)
+        norm = engine.step(lr, recipe.optimiser.clip, is_sound=is_sound)
         skipped = (*(text for pack in batch for text in pack.skipped), *excluded_samples(batch, losses))
         was_taken = math.isfinite(norm)
         progress = Progress(
@@ -76,7 +79,7 @@ def train(
         untaken = [] if was_taken else [*untaken, f"step {step + 1}: {', '.join(skipped) or 'gradient not finite'}"]
         if len(untaken) >= recipe.guard.max_skipped:
             raise ValueError(
-                f"{len(untaken)} steps in a row had no finite loss; look at their samples: {'; '.join(untaken)}"
+                f"{len(untaken)} steps in a row had no usable loss; look at their samples: {'; '.join(untaken)}"
             )
 
 

@@ -33,6 +33,9 @@ GEOMETRIC: tuple[Strategy, ...] = ("geometry", "vg_ce")
 TEXTUAL: tuple[Strategy, ...] = ("ce_only", "ce_ce", "vg_ce")
 """Strategies with cross-entropy."""
 
+WITH_TRUTH, WITH_ANSWERS = {"rooms", "scenes", "shards", "room_questions"}, {"room_questions", "questions", "text"}
+"""Kinds of sources that geometric losses, and cross-entropy, can learn from."""
+
 EngineKind = Literal["auto", "single", "ddp", "fsdp2", "zero2", "zero3"]
 
 
@@ -321,10 +324,11 @@ class Recipe:
     output: OutputRecipe = OutputRecipe()
 
     def __post_init__(self) -> None:
-        is_word = bool(self.name) and not set(self.name) & set("/\\ \t\n")
-        require(is_word, "name", self.name, "folders are called after it: use a word without blanks and slashes")
+        is_word = not self.name.startswith(".") and bool(self.name) and not set(self.name) & set("/\\ \t\n")
+        cure = "folders are called after it: use a word without blanks and slashes, and no dot in front"
+        require(is_word, "name", self.name, cure)
         require(self.steps >= 1, "steps", self.steps, AT_LEAST_1)
-        require(self.seed >= 0, "seed", self.seed, NOT_NEGATIVE)
+        require(0 <= self.seed < 2**63, "seed", self.seed, "it must lie in [0, 2**63)")
         warmup, packs = self.optimiser.warmup, self.data.packs_per_step
         is_shorter = warmup < self.steps
         require(is_shorter, "optimiser.warmup", warmup, f"it must be less than steps, {self.steps}")
@@ -333,9 +337,8 @@ class Recipe:
         require(is_shared, "data.packs_per_step", packs, f"it must be a multiple of engine.processes, {processes}")
         kinds = {source.kind for source in self.data.sources if source.weight > 0}
         if self.strategy in GEOMETRIC:
-            has_truth = bool(kinds & {"rooms", "scenes", "shards", "room_questions"})
             require(
-                has_truth,
+                bool(kinds & WITH_TRUTH),
                 "data.sources",
                 sorted(kinds),
                 f"strategy {self.strategy} needs one with 3D truth: rooms, scenes or shards",
@@ -344,12 +347,15 @@ class Recipe:
                 self.objective.vg > 0, "objective.vg", self.objective.vg, f"strategy {self.strategy} needs it above 0"
             )
         if self.strategy in TEXTUAL:
-            has_answers = bool(kinds & {"room_questions", "questions", "text"})
             cure = f"strategy {self.strategy} needs one with answers: room_questions, questions or text"
-            require(has_answers, "data.sources", sorted(kinds), cure)
+            require(bool(kinds & WITH_ANSWERS), "data.sources", sorted(kinds), cure)
             require(
                 self.objective.ce > 0, "objective.ce", self.objective.ce, f"strategy {self.strategy} needs it above 0"
             )
+        idle = kinds - (WITH_TRUTH if self.strategy in GEOMETRIC else set())
+        idle -= WITH_ANSWERS if self.strategy in TEXTUAL else set()
+        cure = f"strategy {self.strategy} learns nothing from these: drop them, or give them weight 0"
+        require(not idle, "data.sources", sorted(idle), cure)
 
 
 # --- recipes by name ---------------------------------------------------------------------------------------------------

@@ -27,7 +27,7 @@ from g2vlm.train.freeze import freeze
 from g2vlm.train.hooks import every, stop_on_bad
 from g2vlm.train.learner import Learner
 from g2vlm.train.loop import Hook, train
-from g2vlm.train.recipe import DataRecipe, ModelRecipe, Recipe, SourceRecipe
+from g2vlm.train.recipe import GEOMETRIC, TEXTUAL, DataRecipe, ModelRecipe, Recipe, SourceRecipe
 
 log = logging.getLogger("g2vlm")
 
@@ -47,13 +47,17 @@ def learner_of(recipe: Recipe, model: G2VLM) -> Learner:
     if recipe.engine.gradient_checkpointing:
         model.recompute_activations()
     target = recipe.objective
-    learns_geometry = recipe.strategy in ("geometry", "vg_ce")
-    layers = target.correspondence_layers if learns_geometry else ()
+    learns_geometry = recipe.strategy in GEOMETRIC
+    layers, num_layers = target.correspondence_layers if learns_geometry else (), len(model.decoder.layers)
+    if max(layers, default=0) >= num_layers:
+        raise ValueError(
+            f"objective.correspondence_layers is {list(layers)}, but the model has {num_layers} layers: 0 to {num_layers - 1}"
+        )
     return Learner(
         model.train(),
         Objective(target.geometry, target.pixel_fraction) if learns_geometry else None,
         vg=target.vg,
-        ce=0.0 if recipe.strategy == "geometry" else target.ce,
+        ce=target.ce if recipe.strategy in TEXTUAL else 0.0,
         correspondence=CorrespondenceHeads(model.config.text_config.hidden_size, layers) if layers else None,
         correspondence_weight=target.correspondence,
         max_loss=recipe.guard.max_loss,
@@ -62,10 +66,12 @@ def learner_of(recipe: Recipe, model: G2VLM) -> Learner:
 
 
 def packs_of(recipe: Recipe, processor: Processor, patch: int) -> Packs:
-    """The row of packs of a recipe. Raises ValueError for sources that are empty or not there."""
+    """The row of packs of a recipe. Raises ValueError for sources that are empty or not there; weight 0 leaves one out."""
     data = recipe.data
     shapes = Shapes(data.views, data.resolution, data.aspects, data.portrait, patch, data.other_resolutions)
-    sources = [(source_of(source, data, processor, patch), source.weight) for source in data.sources]
+    sources = [
+        (source_of(source, data, processor, patch), source.weight) for source in data.sources if source.weight > 0
+    ]
     return Packs(sources, shapes, tokens_per_pack=data.tokens_per_pack, seed=recipe.seed)
 
 
@@ -98,13 +104,21 @@ def source_of(source: SourceRecipe, data: DataRecipe, processor: Processor, patc
 
 
 def scenes_of(source: SourceRecipe, path: Path) -> Sequence[Scene]:
-    """The scenes of a folder of shards, or of folders with a scene.json; damaged ones are left out and logged."""
+    """The scenes of a folder of shards, or of folders with a scene.json; damaged ones are left out and logged.
+
+    Raises ValueError, naming the first that is damaged, where none is left.
+    """
+    damages: list[str] = []
     if source.kind == "scenes":
-        return tuple(each_good(READERS["scene_json"](path), log.warning))
-    shards = read_shards(path)
-    for damage in shards.damaged:
+        scenes = tuple(each_good(READERS["scene_json"](path), damages.append))
+    else:
+        scenes = read_shards(path)
+        damages += scenes.damaged
+    if not scenes:
+        raise ValueError(f"{path} holds no scene that can be read; {damages[0] if damages else 'its index is empty'}")
+    for damage in damages:
         log.warning(damage)
-    return shards
+    return scenes
 
 
 HooksOf = Callable[[parallel.Engine, Packs, int], Sequence[Hook]]
@@ -127,6 +141,10 @@ def run(recipe: Recipe, out: Path, *, hooks: HooksOf = lambda engine, packs, ste
         if found := checkpoints(out):
             check_same_run(found[-1], recipe)
             step, state = read_checkpoint(found[-1])
+            if step > recipe.steps:
+                raise ValueError(
+                    f"steps is {recipe.steps}, but {found[-1]} has done {step}; set steps to {step} or more"
+                )
             engine.load(state)
         places = positions(step, recipe.data.packs_per_step, engine.rank, engine.world)
         share = recipe.data.packs_per_step // engine.world * (recipe.steps - step)

@@ -134,7 +134,12 @@ def _node(node: yaml.Node, file: str, is_loose: bool) -> Node:
             )
         return Branch(where, items)
     assert isinstance(node, yaml.ScalarNode)
-    return Leaf(where, _scalar(node), node.value, is_loose)
+    try:
+        return Leaf(where, _scalar(node), node.value, is_loose)
+    except yaml.YAMLError as error:
+        raise refusal(
+            where, f"{node.value!r} has the tag {node.tag}, which stands for no plain value; delete it"
+        ) from error
 
 
 def _scalar(node: yaml.ScalarNode) -> Any:

@@ -217,6 +217,12 @@ def test_an_unknown_coding_names_those_there_are(tmp_path):
         DepthFile(File(tmp_path), "exr")
 
 
+@pytest.mark.parametrize("unit", [0.0, -1.0, np.nan, np.inf])
+def test_a_unit_that_no_depth_can_have_is_refused(unit, tmp_path):
+    with pytest.raises(ValueError, match=r"unit of depth is .*; it must be positive"):
+        DepthFile(File(tmp_path), "png16", unit)
+
+
 def test_after_a_bad_scene_the_next_one_follows(frame):
     def read(name):
         if name == "bad":

@@ -98,6 +98,17 @@ def test_too_many_steps_without_a_finite_loss_stop_the_run_and_name_their_sample
     assert all(torch.equal(a, b) for a, b in zip(before, learner.parameters(), strict=True))
 
 
+def test_steps_whose_every_scene_is_above_the_limit_are_not_taken_and_stop_the_run(room_sample):
+    recipe = replace(RECIPE, steps=9, guard=GuardRecipe(max_loss=1e-6, max_skipped=3))
+    sample = room_sample(1)
+    learner = new_learner()
+    learner.max_loss = recipe.guard.max_loss
+    seen: list[Progress] = []
+    with pytest.raises(ValueError, match=rf"3 steps in a row .*{sample.name}"):
+        train(engine_of(learner, recipe), itertools.repeat(pack_of(sample)), recipe, hooks=[seen.append])
+    assert not any(progress.was_taken for progress in seen)
+
+
 def test_bad_samples_of_a_pack_are_passed_on(room_sample):
     pack = replace(pack_of(room_sample(0)), skipped=("x.jpg: cut off",))
     assert trained(engine_of(new_learner()), itertools.repeat(pack))[0].skipped == ("x.jpg: cut off",)

@@ -1,3 +1,5 @@
+import json
+import os
 import re
 import subprocess
 import sys
@@ -5,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from g2vlm.train.checkpoint import checkpoints
 from g2vlm.train.parallel import Place, join, place_of, sole_owner
 from g2vlm.train.recipe import EngineRecipe
 
@@ -95,3 +98,64 @@ def test_a_second_run_in_the_same_folder_is_refused_until_the_first_is_gone(tmp_
     first.wait()
     with sole_owner(tmp_path):
         assert Path(tmp_path, ".lock").exists()
+
+
+# --- the launchers themselves -----------------------------------------------------------------------------------------
+
+SMOKE = ("g2vlm.train", "smoke", "--set", "steps=2", "--set", "optimiser.warmup=1", "--set", "data.workers=0", "--out")
+
+
+def started(out: Path, *launcher: str) -> subprocess.CompletedProcess[str]:
+    """Two steps of the smoke recipe, by a command that is installed beside Python."""
+    command = [str(Path(sys.executable).parent / launcher[0]), *launcher[1:], *SMOKE, str(out)]
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    return subprocess.run(command, check=False, env=environment, capture_output=True, text=True, timeout=200)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "launcher",
+    [
+        ("torchrun", "--standalone", "--nproc-per-node", "2", "-m"),
+        ("accelerate", "launch", "--multi_gpu", "--num_processes", "2", "-m"),
+        ("deepspeed", "--num_gpus", "2", "--module"),
+    ],
+    ids=lambda launcher: launcher[0],
+)
+def test_two_processes_of_a_launcher_train_together(tmp_path, launcher):
+    done = started(tmp_path, *launcher)
+    assert done.returncode == 0, done.stderr
+    assert "ddp, 2 processes over gloo" in done.stdout + done.stderr
+    assert len(checkpoints(tmp_path)) == 1
+
+
+@pytest.mark.slow
+def test_the_smoke_recipe_has_one_curve_under_every_engine(tmp_path):
+    curves = {}
+    for kind in ("single", "ddp", "fsdp2", "zero2"):
+        out, processes = tmp_path / kind, "1" if kind == "single" else "2"
+        launcher = [str(Path(sys.executable).parent / "torchrun"), "--standalone", "--nproc-per-node", processes]
+        recipe = [
+            "-m",
+            "g2vlm.train",
+            "smoke",
+            "--out",
+            str(out),
+            "--set",
+            f"engine.kind={kind}",
+            "--set",
+            "output.log_every=1",
+        ]
+        subprocess.run([*launcher, *recipe], check=True, env=os.environ | {"OMP_NUM_THREADS": "1"}, timeout=300)
+        curves[kind] = [json.loads(line)["total"] for line in (out / "metrics.jsonl").read_text().splitlines()]
+    assert len(curves["single"]) == 30
+    for curve in curves.values():
+        assert curve == pytest.approx(curves["single"], abs=1e-5)
+
+
+@pytest.mark.slow
+def test_accelerate_on_a_cpu_is_refused_for_it_starts_one_process_alone(tmp_path):
+    done = started(tmp_path, "accelerate", "launch", "--cpu", "--num_processes", "2", "-m")
+    assert done.returncode
+    assert "MASTER_ADDR is set, as for several processes, but this one has no rank" in done.stderr
+    assert not checkpoints(tmp_path)

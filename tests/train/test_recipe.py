@@ -132,6 +132,12 @@ def test_options_name_only_what_differs_from_the_configuration():
     [
         ("steps=0", "steps is 0; it must be at least 1"),
         ("name=a/b", "name is 'a/b'; folders are called after it"),
+        ("name=..", "name is '..'; folders are called after it"),
+        (
+            "data.sources=[{kind: rooms}, {kind: text, path: x}]",
+            r"data.sources is \['text'\]; .* learns nothing from these",
+        ),
+        (f"seed={2**63}", r"seed is \d+; it must lie in"),
         ("model.preset=tinny", "model.preset is 'tinny'; did you mean tiny"),
         ("model.dino=x", "model.dino is 'x'; it comes beside weights"),
         ("data.sources=[]", "data.sources is 0; give at least one source"),

@@ -14,7 +14,7 @@ from g2vlm.train.recipe import (
     Recipe,
     SourceRecipe,
 )
-from g2vlm.train.run import learner_of, model_of, packs_of, run
+from g2vlm.train.run import learner_of, model_of, packs_of, run, scenes_of
 
 RECIPE = Recipe(
     "test",
@@ -62,11 +62,31 @@ def test_going_on_with_another_recipe_is_refused(tmp_path):
         run(replace(RECIPE, data=replace(RECIPE.data, tokens_per_pack=100)), tmp_path)
 
 
+def test_a_run_that_has_done_more_steps_than_are_wanted_is_refused(tmp_path):
+    run(replace(RECIPE, steps=2), tmp_path)
+    with pytest.raises(ValueError, match=r"steps is 1, but .*step_0000002 has done 2; set steps to 2"):
+        run(replace(RECIPE, steps=1), tmp_path)
+
+
+def test_where_no_scene_can_be_read_the_first_is_named_in_one_line(tmp_path, caplog):
+    (tmp_path / "scene.json").write_text('{"frames": [')
+    with pytest.raises(ValueError, match=r"holds no scene that can be read; .*scene\.json: is not a scene"):
+        scenes_of(SourceRecipe("scenes", str(tmp_path)), tmp_path)
+    assert not caplog.records
+
+
 def test_sources_that_are_not_there_are_named():
     model, processor = model_of(ModelRecipe())
     recipe = replace(RECIPE, data=replace(RECIPE.data, sources=(SourceRecipe("shards", "nowhere/at/all"),)))
     with pytest.raises(ValueError, match="nowhere/at/all"):
         packs_of(recipe, processor, model.config.patch_size)
+
+
+def test_a_source_of_weight_0_need_not_be_there():
+    model, processor = model_of(ModelRecipe())
+    sources = (SourceRecipe("shards", "nowhere/at/all", weight=0.0), SourceRecipe("rooms"))
+    packs = packs_of(replace(RECIPE, data=replace(RECIPE.data, sources=sources)), processor, model.config.patch_size)
+    assert [source.name for source in packs.sources] == ["rooms"]
 
 
 @pytest.mark.parametrize("strategy", ["geometry", "ce_only", "ce_ce", "vg_ce"])
@@ -78,6 +98,12 @@ def test_a_strategy_decides_losses_and_heads(strategy):
     assert (learner.objective is not None) == learns_geometry
     assert (learner.correspondence is not None) == learns_geometry
     assert (learner.ce > 0) == (strategy != "geometry")
+
+
+def test_layers_that_the_model_does_not_have_are_refused():
+    model, _ = model_of(RECIPE.model)
+    with pytest.raises(ValueError, match=r"correspondence_layers is \[0, 99\], but the model has 8 layers"):
+        learner_of(replace(RECIPE, objective=ObjectiveRecipe(correspondence_layers=(0, 99))), model)
 
 
 def test_options_of_the_recipe_reach_the_model():

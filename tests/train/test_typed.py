@@ -96,6 +96,7 @@ def test_what_is_not_written_keeps_its_default():
         ("steps: 10", "steps: 10\nname: 3", 'run.yaml:2: name is 3, an integer, but must be a string; .* "3"'),
         ("steps: 10", "steps: 10\nfast: 1", "run.yaml:2: fast is 1, an integer, but must be true or false"),
         ("steps: 10", "steps: [10", "run.yaml:2: not YAML"),
+        ("steps: 10", "steps: !!python/name:os.system 10", "run.yaml:1: '10' has the tag .*python.*; delete it"),
     ],
 )
 def test_a_mistake_is_one_line_with_file_line_path_value_and_cure(old, new, message):

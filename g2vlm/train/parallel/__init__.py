@@ -67,7 +67,7 @@ def describe(engine: Engine) -> str:
     products = "bfloat16" if engine.recipe.precision == "bf16" else "float32"
     return "\n".join(
         [
-            f"engine      {engine.kind}, {_count(proof.processes, 'process', 'es')}{backend}, each on {device}",
+            f"engine      {engine.kind}, {_count(proof.processes, 'process', 'es')}{backend}, on {device}",
             f"shards      each parameter in {proof.weight_shards}, its moments in {proof.moment_shards}",
             f"precision   matrix products in {products}, weights and moments in float32",
             f"parameters  {proof.learning:,} learn, {proof.frozen:,} are frozen",

@@ -1,5 +1,6 @@
 """What all engines share, and the engine of one process."""
 
+import math
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -62,6 +63,7 @@ class Engine:
         self.recipe, self.group, self.device = recipe, group, group.device
         self.rank, self.world = group.place.rank, group.place.world
         self.taken = 0
+        self.check_start()
         self.module, self.optimiser = self.wrap(lambda: self.adamw(optimiser))
         self.ema = self.running_mean(optimiser)
 
@@ -71,6 +73,9 @@ class Engine:
 
     def running_mean(self, recipe: OptimiserRecipe) -> Ema | None:
         return None if recipe.ema is None else Ema(self.learner.named_parameters(), recipe.ema)
+
+    def check_start(self) -> None:
+        """Refuse processes that do not start from the same weights."""
 
     def wrap(self, optimiser: Callable[[], AdamW]) -> tuple[nn.Module, Optimizer]:
         """What is called instead of the learner, and the optimiser of its parameters, which is made after wrapping."""
@@ -111,7 +116,19 @@ class Engine:
 
     def clipped_norm(self, clip: float) -> float:
         """The norm of the gradients of all processes, before they are clipped."""
-        return nn.utils.clip_grad_norm_(self.learning().values(), clip).item()
+        parts = self.gradients()
+        norm = math.sqrt(self.sum_of_parts(sum_of_squares(parts)))
+        for part in parts:
+            part.mul_(min(1.0, clip / (norm + 1e-6)))
+        return norm
+
+    def gradients(self) -> list[Tensor]:
+        """What this process holds of the gradients."""
+        return [x.grad for x in self.learning().values() if x.grad is not None]
+
+    def sum_of_parts(self, value: float) -> float:
+        """A sum over gradients, from the sums over what each process holds."""
+        return value
 
     def take(self) -> None:
         self.optimiser.step()
@@ -212,6 +229,12 @@ class Engine:
 
 def _size(parameter: nn.Parameter) -> int:
     return parameter.numel()
+
+
+def sum_of_squares(parts: Sequence[Tensor]) -> float:
+    """In float64, so that clipping is the same to the last bit however gradients are cut up."""
+    norms = [torch.linalg.vector_norm(part, dtype=torch.float64) for part in parts]
+    return torch.stack(norms).square().sum().item()
 
 
 class SingleEngine(Engine):

@@ -25,6 +25,16 @@ register_dataclass(PackLoss)  # FSDP2 looks for tensors in what a module returns
 class Several(Engine):
     """What engines of several processes share."""
 
+    def check_start(self) -> None:
+        own = sum(float(x.detach().sum(dtype=torch.float64)) for x in self.learner.parameters())
+        (first,) = self.sum([own if self.rank == 0 else 0.0])
+        (differing,) = self.sum([float(own != first)])
+        if differing:
+            raise ValueError(
+                f"{round(differing)} of {self.world} processes start from other weights than the first; "
+                "give all the same seed, weights and version of g2vlm"
+            )
+
     def sum(self, values: Sequence[float]) -> list[float]:
         total = torch.tensor(values, dtype=torch.float64, device=self.device)
         dist.all_reduce(total)
@@ -78,7 +88,8 @@ class Fsdp2Engine(Several):
         shards, _ = self.promised_shards()
         names = ("copies", "shards")
         mesh = init_device_mesh(self.device.type, (self.world // shards, shards), mesh_dim_names=names)
-        offload = CPUOffloadPolicy() if self.recipe.cpu_offload else OffloadPolicy()
+        is_cuda = self.device.type == "cuda"
+        offload = CPUOffloadPolicy(pin_memory=is_cuda) if self.recipe.cpu_offload else OffloadPolicy()
         half = torch.bfloat16 if self.recipe.precision == "bf16" else None
         in_layers = MixedPrecisionPolicy(
             param_dtype=half, reduce_dtype=half and torch.float32, cast_forward_inputs=False
@@ -91,10 +102,13 @@ class Fsdp2Engine(Several):
         layers[0].register_forward_pre_hook(_with_gradients, prepend=True)
         return self.learner, optimiser()
 
-    def clipped_norm(self, clip: float) -> float:
-        norm = nn.utils.clip_grad_norm_(self.learning().values(), clip)
-        assert isinstance(norm, DTensor)
-        return norm.full_tensor().item()
+    def gradients(self) -> list[Tensor]:
+        return [x.to_local() for x in super().gradients() if isinstance(x, DTensor)]
+
+    def sum_of_parts(self, value: float) -> float:
+        shards, _ = self.promised_shards()
+        (total,) = self.sum([value])
+        return total * shards / self.world
 
     def gathered(self, tensors: Named) -> dict[str, Tensor]:
         whole = {}

@@ -1,6 +1,7 @@
 """DeepSpeed's ZeRO: stage 2 cuts gradients and moments into shards, stage 3 the weights as well."""
 
 import logging
+import os
 from collections.abc import Callable
 from contextlib import ExitStack, nullcontext
 from types import ModuleType
@@ -33,6 +34,7 @@ class Zero2Engine(Several):
 
     def wrap(self, optimiser: Callable[[], AdamW]) -> tuple[nn.Module, Optimizer]:
         deepspeed = _deepspeed()
+        os.environ.setdefault("LOCAL_RANK", str(self.device.index or 0))  # srun sets none, and DeepSpeed insists
         self.window, self.is_new_step = ExitStack(), True
         module, wrapped, _, _ = deepspeed.initialize(
             model=_InPrecision(self.learner, self.precision),
@@ -40,14 +42,22 @@ class Zero2Engine(Several):
             config=self.config(),
             dist_init_required=False,
         )
+        self.clips = self.stage == 2 and not self.recipe.cpu_offload
+        if self.clips:  # by the same arithmetic as other engines; otherwise DeepSpeed does so in its own way
+            wrapped.scaled_global_norm = lambda: torch.tensor(self.clipped_norm(self.clip), device=self.device)
         return module, wrapped
 
+    def gradients(self) -> list[Tensor]:
+        return [part for parts in self.optimiser.averaged_gradients.values() for part in parts]
+
+    def sum_of_parts(self, value: float) -> float:
+        return self.sum([value])[0]
+
     def config(self) -> dict[str, Any]:
-        """DeepSpeed's configuration: nothing compiled, no scheduler; clipping and accumulation are ours to steer."""
+        """DeepSpeed's configuration: nothing compiled, no scheduler; every step says how it is clipped."""
         offload = {"offload_optimizer": {"device": "cpu"}} if self.recipe.cpu_offload else {}
         return {
             "train_micro_batch_size_per_gpu": 1,
-            "gradient_clipping": 1.0,
             "steps_per_print": 2**60,
             "zero_allow_untested_optimizer": True,
             "zero_force_ds_cpu_optimizer": False,
@@ -69,7 +79,7 @@ class Zero2Engine(Several):
         self.is_new_step = True
         for group in self.optimiser.param_groups:
             group["lr"] = lr * group["lr_factor"]
-        self.optimiser.clip_grad = clip
+        self.clip, self.optimiser.clip_grad = clip, 0.0 if self.clips else clip
         self.module.step()
         norm = float(self.module.get_global_grad_norm())
         if norm < float("inf"):
