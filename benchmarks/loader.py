@@ -21,8 +21,9 @@ import torch
 from PIL import Image
 
 from g2vlm import presets
-from g2vlm.data.packs import Packs, SizedSource, position_loader, positions
+from g2vlm.data.packs import Packs, position_loader, positions
 from g2vlm.data.readers import READERS
+from g2vlm.data.samples import Source
 from g2vlm.data.sampling import Shapes
 from g2vlm.data.scenes import VALIDATION_SEEDS, rooms
 from g2vlm.data.sources import RoomQuestionSource, RoomSource, SceneSource
@@ -60,7 +61,7 @@ def main() -> None:
     shapes = Shapes(views=tuple(options.views), resolution=options.resolution, patch=PATCH)
     with tempfile.TemporaryDirectory() as folder:
         scenes = options.scenes or written_rooms(Path(folder))
-        sources: list[SizedSource] = [
+        sources: list[Source] = [
             RoomSource(processor, PATCH),
             RoomQuestionSource(processor, PATCH),
             SceneSource("scenes", tuple(READERS["scene_json"](scenes)), processor, PATCH),

@@ -40,13 +40,13 @@ def main() -> None:
     width = config.text_config.hidden_size
     x = torch.randn(len(layout.order), width, requires_grad=True)
     heads = (config.text_config.num_attention_heads, *[config.text_config.num_key_value_heads] * 2)
-    qkv = [torch.randn(len(x), n, config.head_width, requires_grad=True) for n in heads]
+    q, k, v = qkv = [torch.randn(len(x), n, config.head_width, requires_grad=True) for n in heads]
 
     def step() -> None:
         decoder(x, layout)[0].sum().backward()
 
     def attention() -> None:
-        torch.stack([attend(*qkv, layout, i).sum() for i in range(layers)]).sum().backward()
+        torch.stack([attend(q, k, v, layout, i).sum() for i in range(layers)]).sum().backward()
 
     whole = seconds(step, options.repeats)
     parts = {

@@ -78,10 +78,13 @@ class G2VLM(PreTrainedModel, GenerationMixin):
         What `gradient_checkpointing_enable` does, under one name in all releases of transformers, and without making the frozen
         word embeddings require gradients.
         """
+        again = {
+            "gradient_checkpointing": True,
+            "_gradient_checkpointing_func": partial(checkpoint, use_reentrant=False),
+        }
         for module in self.modules():
             if hasattr(module, "gradient_checkpointing"):
-                module.gradient_checkpointing = True
-                module._gradient_checkpointing_func = partial(checkpoint, use_reentrant=False)
+                vars(module).update(again)
 
     def get_input_embeddings(self) -> nn.Embedding:
         return self.embed_tokens

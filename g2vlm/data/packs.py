@@ -31,7 +31,10 @@ class Plan(NamedTuple):
 
 
 class Packs(Dataset[Pack]):
-    """`packs[n]` draws a source by weight, a shape, and samples of it until the budget of tokens is full."""
+    """`packs[n]` draws a source by weight, a shape, and samples of it until the budget of tokens is full.
+
+    What counts is what the model holds: so many tokens as the longest sample has, for every sample.
+    """
 
     def __init__(self, sources: Sequence[tuple[Source, float]], shapes: Shapes, *, tokens_per_pack: int, seed: int):
         if not sources or min(weight for _, weight in sources) < 0 or not sum(weight for _, weight in sources):
@@ -47,13 +50,14 @@ class Packs(Dataset[Pack]):
         source, shape = self.plan(position)
         samples: list[Sample] = []
         skipped: list[str] = []
-        space = self.tokens_per_pack
-        while space >= min((len(sample.ids) for sample in samples), default=1):
+        longest = 0
+        while (len(samples) + 1) * max(longest, 1) <= self.tokens_per_pack:
             draw = self.draw(f"{position} {len(samples)}")
             sample = self.good_sample(source, shape, draw, skipped)
-            space -= len(sample.ids)
-            if space >= 0:
-                samples.append(sample)
+            longest = max(longest, len(sample.ids))
+            if (len(samples) + 1) * longest > self.tokens_per_pack:
+                break
+            samples.append(sample)
         return Pack(position, source.name, tuple(samples), tuple(skipped))
 
     def good_sample(self, source: Source, shape: Bucket, draw: random.Random, skipped: list[str]) -> Sample:

@@ -119,7 +119,8 @@ def to_device(record: Record, device: torch.device) -> Record:
             return tuple(moved(item) for item in value)
         return to_device(value, device) if is_dataclass(value) else value
 
-    return replace(record, **{field.name: moved(getattr(record, field.name)) for field in fields(record)})
+    whole: Any = record
+    return replace(whole, **{field.name: moved(getattr(whole, field.name)) for field in fields(whole)})
 
 
 def left_padded(sequences: Iterable[Int[Tensor, " _tokens"]], value: int) -> Int[Tensor, "samples tokens"]:

@@ -82,10 +82,11 @@ class Shards(Sequence[Scene]):
     """The scenes of a folder of shards, each read when asked for.
 
     damaged: one line for each shard that is not whole. Scenes behind a cut are left out, those before it are there.
+    num_lost: how many were left out.
     """
 
-    def __init__(self, folder: Path, entries: tuple[Entry, ...], damaged: tuple[str, ...]) -> None:
-        self.folder, self.entries, self.damaged = folder, entries, damaged
+    def __init__(self, folder: Path, entries: tuple[Entry, ...], damaged: tuple[str, ...], num_lost: int) -> None:
+        self.folder, self.entries, self.damaged, self.num_lost = folder, entries, damaged, num_lost
 
     def __len__(self) -> int:
         return len(self.entries)
@@ -98,7 +99,7 @@ class Shards(Sequence[Scene]):
 
     def __getitem__(self, index: int | slice) -> "Scene | Shards":
         if isinstance(index, slice):
-            return Shards(self.folder, self.entries[index], self.damaged)
+            return Shards(self.folder, self.entries[index], self.damaged, self.num_lost)
         return _read_scene(self.folder, self.entries[index])
 
     @property
@@ -118,7 +119,7 @@ def read_shards(folder: Path) -> Shards:
         raise ValueError(f"{folder} holds no {INDEX}; name a folder that `g2vlm data convert` wrote")
     sizes = {shard: _size(folder / shard) for shard in index.shards}
     whole = tuple(entry for entry in index.scenes if entry.end <= sizes[entry.shard])
-    return Shards(folder, whole, tuple(_damages(folder, index, sizes)))
+    return Shards(folder, whole, tuple(_damages(folder, index, sizes)), len(index.scenes) - len(whole))
 
 
 def write_shards(scenes: Iterator[Scene], out: Path, *, max_bytes: int = 1 << 30, limit: int | None = None) -> Report:

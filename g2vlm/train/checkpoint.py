@@ -25,8 +25,8 @@ from torch import Tensor
 from g2vlm.hub import load_model, save_state, whole_folder
 from g2vlm.model import G2VLM
 from g2vlm.train.parallel import MOMENTS, Engine, State
-from g2vlm.train.recipe import Recipe
-from g2vlm.train.typed import load_typed, to_yaml
+from g2vlm.train.recipe import Recipe, read_recipe
+from g2vlm.train.typed import to_yaml
 
 CORRESPONDENCE = "correspondence"
 EMA = "ema"
@@ -157,7 +157,7 @@ def check_same_run(folder: Path, recipe: Recipe) -> None:
     file = folder / "recipe.yaml"
     if not file.is_file():
         raise _unusable(folder, f"{file} is missing")
-    saved = load_typed(file.read_text(), Recipe, file=str(file))
+    saved = read_recipe(file.read_text(), file=str(file))
     names = [field.name for field in fields(Recipe) if field.name not in FREE_TO_CHANGE]
     differing = [name for name in names if getattr(saved, name) != getattr(recipe, name)]
     if differing:

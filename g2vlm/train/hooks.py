@@ -11,7 +11,6 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-from g2vlm.data.samples import Pack
 from g2vlm.train.loop import Hook, Progress
 from g2vlm.train.metrics import Row, parts_of
 from g2vlm.train.recipe import OutputRecipe
@@ -62,7 +61,7 @@ def means(window: Sequence[Progress]) -> Row:
         "tokens_per_second": sum(progress.tokens for progress in window) / seconds,
         "data_wait": sum(progress.waited for progress in window) / len(window),
         "seconds": seconds / len(window),
-        "skipped": sum(len(progress.skipped) for progress in window),
+        "skipped": sum(progress.bad + progress.excluded for progress in window),
         "untaken": len(window) - len(taken),
     }
 
@@ -84,19 +83,25 @@ def name_skipped(say: Callable[[str], None]) -> Hook:
     return hook
 
 
-def stop_on_bad(packs: Iterable[Pack], most: float) -> Iterator[Pack]:
-    """The packs, until more than the part `most` of all samples drawn was bad: then ValueError names the last ones."""
+def stop_on_bad(most: float) -> Hook:
+    """Raise ValueError, naming the last ones, once more than the part `most` of all samples drawn was bad.
+
+    It goes by the samples of all processes, so that they all stop together; each names what it met itself.
+    """
     drawn, bad, last = 0, 0, deque[str](maxlen=3)
-    for pack in packs:
-        drawn += len(pack.samples) + len(pack.skipped)
-        bad += len(pack.skipped)
-        last += pack.skipped
+
+    def hook(progress: Progress) -> None:
+        nonlocal drawn, bad
+        drawn += progress.drawn
+        bad += progress.bad
+        last.extend(progress.skipped)
         if drawn >= FEWEST_SAMPLES and bad > most * drawn:
             raise ValueError(
                 f"{bad} of {drawn} samples are bad, and data.max_bad is {most}; mend the data or raise it. "
-                f"The last ones: {'; '.join(last)}"
+                f"The last ones: {'; '.join(last) or 'met by other processes'}"
             )
-        yield pack
+
+    return hook
 
 
 # --- for a person who watches ----------------------------------------------------------------------------------------

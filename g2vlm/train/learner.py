@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, fields
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from g2vlm.data.samples import Pack, Sample, left_padded
@@ -163,10 +163,10 @@ class Learner(nn.Module):
             assert views is not None
             hidden = [x[index : index + 1] for x in output.hidden_states]
             layers = self.correspondence(hidden, is_patch[index : index + 1])
-            truth = (views.depth, views.mask, views.intrinsics, views.poses)
-            loss = 0 * torch.stack([layer.sum() for layer in layers]).sum()
-            if len(views.images) > 1 and all(x is not None for x in truth):
-                matches = patch_matches(*(_given(x)[None] for x in truth), self.model.config.patch_size)
+            matches = matches_of(views, self.model.config.patch_size)
+            if matches is None:
+                loss = 0 * torch.stack([layer.sum() for layer in layers]).sum()
+            else:
                 found = [correspondence_loss(x.unflatten(0, (1, len(views.images), -1)), matches) for x in layers]
                 loss = torch.stack(found).mean()
             row["correspondence"] = loss.detach()
@@ -205,9 +205,18 @@ def stacked(geometry: Geometry, start: int, stop: int) -> Prediction:
     )
 
 
+def matches_of(views: Views, patch: int) -> Int[Tensor, "1 views views patches"] | None:
+    """Where each patch of a scene is seen in its other views; None where the truth does not say, or there are none."""
+    depth, mask, intrinsics, poses = views.depth, views.mask, views.intrinsics, views.poses
+    if len(views.images) < 2 or depth is None or mask is None or intrinsics is None or poses is None:
+        return None
+    return patch_matches(depth[None], mask[None], intrinsics[None], poses[None], patch)
+
+
 def batched(views: Views) -> Views:
     """The views of one scene as a batch of one scene."""
-    return Views(**{name: x if x is None else x[None] for name, x in vars(views).items()})
+    known = {name: x[None] for name, x in vars(views).items() if x is not None}
+    return Views(**known)
 
 
 def _given(x: Tensor | None) -> Tensor:

@@ -20,7 +20,8 @@ class Progress:
 
     parts: each loss before weighing, the mean over all samples of the step. tokens: of all packs.
     gradient_norm: before clipping; not finite when the step was not taken. seconds: of the whole step, `waited` of them
-    for data. skipped: what was wrong with each bad or excluded sample that this process met.
+    for data. drawn, bad, excluded: samples of the step, those of them that could not be used, and those left out for their loss.
+    skipped: what was wrong with each bad or excluded sample that this process met.
     """
 
     step: int
@@ -31,6 +32,9 @@ class Progress:
     tokens: int
     seconds: float
     waited: float
+    drawn: int = 0
+    bad: int = 0
+    excluded: int = 0
     skipped: tuple[str, ...] = ()
     was_taken: bool = True
 
@@ -51,14 +55,14 @@ def train(
         started = time.perf_counter()
         batch = [to_device(next(packs), engine.device) for _ in range(share)]
         waited = time.perf_counter() - started
-        scenes, labels, tokens = engine.sum([sum(column) for column in zip(*map(_counts, batch), strict=True)])
+        columns = zip(*map(_counts, batch), strict=True)
+        scenes, labels, tokens, drawn, bad = engine.sum([sum(column) for column in columns])
         totals = Totals(scenes=scenes, labels=labels)
         losses = [engine.learn(pack, totals, is_last=pack is batch[-1]) for pack in batch]
-        lr = learning_rate(recipe.optimiser, step, recipe.steps)
-        total, parts = mean_parts(losses, engine)
-        (num_excluded,) = engine.sum([float(sum(len(loss.excluded) for loss in losses))])
+        total, parts, num_excluded = summed(losses, engine)
         has_answers = recipe.strategy in TEXTUAL and labels > 0
         is_sound = math.isfinite(total) and (has_answers or num_excluded == 0 or num_excluded < scenes)
+        lr = learning_rate(recipe.optimiser, step, recipe.steps)
         norm = engine.step(lr, recipe.optimiser.clip, is_sound=is_sound)
         skipped = (*(text for pack in batch for text in pack.skipped), *excluded_samples(batch, losses))
         was_taken = math.isfinite(norm)
@@ -71,6 +75,9 @@ def train(
             tokens=int(tokens),
             seconds=time.perf_counter() - started,
             waited=waited,
+            drawn=int(drawn),
+            bad=int(bad),
+            excluded=int(num_excluded),
             skipped=skipped,
             was_taken=was_taken,
         )
@@ -83,19 +90,21 @@ def train(
             )
 
 
-def _counts(pack: Pack) -> tuple[float, float, float]:
-    return float(pack.num_scenes), float(pack.num_labels), float(pack.num_tokens)
+def _counts(pack: Pack) -> tuple[float, ...]:
+    bad = len(pack.skipped)
+    return tuple(map(float, (pack.num_scenes, pack.num_labels, pack.num_tokens, len(pack.samples) + bad, bad)))
 
 
-def mean_parts(losses: Sequence[PackLoss], engine: Engine) -> tuple[float, dict[str, float]]:
-    """The total and each loss that any process has, summed over all packs of all processes."""
+def summed(losses: Sequence[PackLoss], engine: Engine) -> tuple[float, dict[str, float], float]:
+    """The total, each loss that any process has, and the number of excluded samples, over all packs of all processes."""
     absent = torch.zeros((), device=engine.device)
     rows = [torch.stack([loss.total.detach(), *(loss.parts.get(name, absent) for name in PARTS)]) for loss in losses]
     values = torch.stack(rows).sum(0).tolist()
     is_present = [float(any(name in loss.parts for loss in losses)) for name in PARTS]
-    total, *sums = engine.sum([*values, *is_present])
+    num_excluded = float(sum(len(loss.excluded) for loss in losses))
+    total, num_excluded, *sums = engine.sum([values[0], num_excluded, *values[1:], *is_present])
     parts, counts = sums[: len(PARTS)], sums[len(PARTS) :]
-    return total, {name: part for name, part, count in zip(PARTS, parts, counts, strict=True) if count}
+    return total, {name: part for name, part, count in zip(PARTS, parts, counts, strict=True) if count}, num_excluded
 
 
 def excluded_samples(packs: Sequence[Pack], losses: Sequence[PackLoss]) -> list[str]:

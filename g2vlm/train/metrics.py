@@ -15,7 +15,7 @@ Row = dict[str, float | None]
 """Means over a window of steps, by name: `FIXED`, and each loss part. None where no step of the window was taken.
 
 step: the last of the window. gradient_norm: before clipping. data_wait: seconds per step, of `seconds` per step.
-skipped: samples left out by the first process; untaken: steps without a finite loss and gradient; both are sums.
+skipped: samples left out by all processes; untaken: steps without a finite loss and gradient; both are sums.
 """
 
 FIXED = ("step", "total", "lr", "gradient_norm", "tokens_per_second", "data_wait", "seconds", "skipped", "untaken")

@@ -61,6 +61,9 @@ GPUS = {
 }
 DEFAULT_GPU = "A800-80GB"
 
+SHORTEST_STEP = 0.05
+"""Seconds below which the rate of matrix products says nothing about the time of a step on a GPU."""
+
 UTILISATION = 0.4
 """Part of the stated rate that large products of matrices reach in a whole step; nothing is added for the network."""
 
@@ -656,10 +659,11 @@ def report(plan: Plan) -> str:
         mark = "" if fits(memory, plan.gpu) else "  does not fit"
         chosen = "  <- this recipe" if memory.engine == plan.engine else ""
         lines += [f"{memory.engine:<10}" + "".join(f"{number / GIB:>13.2f}" for number in numbers) + mark + chosen]
-    lines += [
-        "",
-        f"time      {plan.seconds_per_step:.3g} s per step, {_duration(plan.hours)} in all, at {UTILISATION:.0%} of the stated {recipe.engine.precision} rate",
-    ]
+    rate = f"at {UTILISATION:.0%} of the stated {recipe.engine.precision} rate"
+    time = f"{plan.seconds_per_step:.3g} s per step, {_duration(plan.hours)} in all, {rate}"
+    if plan.seconds_per_step < SHORTEST_STEP and plan.gpu != "cpu":
+        time = f"not estimated: a step of {plan.seconds_per_step:.2g} s {rate} is bound by what starts its kernels"
+    lines += ["", f"time      {time}"]
     if not plan.fits:
         lines += [
             "",

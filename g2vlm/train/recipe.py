@@ -335,6 +335,10 @@ class Recipe:
         processes = self.engine.processes
         is_shared = processes is None or packs % processes == 0
         require(is_shared, "data.packs_per_step", packs, f"it must be a multiple of engine.processes, {processes}")
+        can_average = self.engine.kind != "zero3" or self.optimiser.ema is None
+        require(
+            can_average, "optimiser.ema", self.optimiser.ema, "zero3 cannot keep it: set null, or take fsdp2 or zero2"
+        )
         kinds = {source.kind for source in self.data.sources if source.weight > 0}
         if self.strategy in GEOMETRIC:
             require(

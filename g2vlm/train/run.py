@@ -89,7 +89,7 @@ def source_of(source: SourceRecipe, data: DataRecipe, processor: Processor, patc
         return TextSource(path.stem, path, processor)
     if source.kind == "questions":
         return QuestionSource(path.stem, path, processor, patch, picture_pixels=data.picture_pixels)
-    scenes = scenes_of(source, path)
+    scenes = scenes_of(source, path, data.max_bad)
     return SceneSource(
         path.name,
         scenes,
@@ -103,19 +103,22 @@ def source_of(source: SourceRecipe, data: DataRecipe, processor: Processor, patc
     )
 
 
-def scenes_of(source: SourceRecipe, path: Path) -> Sequence[Scene]:
+def scenes_of(source: SourceRecipe, path: Path, most_lost: float) -> Sequence[Scene]:
     """The scenes of a folder of shards, or of folders with a scene.json; damaged ones are left out and logged.
 
-    Raises ValueError, naming the first that is damaged, where none is left.
+    Raises ValueError, naming the first damage, where more than the part `most_lost` of them, or all, cannot be read.
     """
     damages: list[str] = []
     if source.kind == "scenes":
         scenes = tuple(each_good(READERS["scene_json"](path), damages.append))
+        num_lost = len(damages)
     else:
         scenes = read_shards(path)
         damages += scenes.damaged
-    if not scenes:
-        raise ValueError(f"{path} holds no scene that can be read; {damages[0] if damages else 'its index is empty'}")
+        num_lost = scenes.num_lost
+    if not scenes or num_lost > most_lost * (num_lost + len(scenes)):
+        reason = damages[0] if damages else "its index is empty"
+        raise ValueError(f"{path}: {num_lost} of {num_lost + len(scenes)} scenes cannot be read; {reason}")
     for damage in damages:
         log.warning(damage)
     return scenes
@@ -149,10 +152,10 @@ def run(recipe: Recipe, out: Path, *, hooks: HooksOf = lambda engine, packs, ste
         places = positions(step, recipe.data.packs_per_step, engine.rank, engine.world)
         share = recipe.data.packs_per_step // engine.world * (recipe.steps - step)
         loader = position_loader(packs, islice(places, share), recipe.data.workers)
-        sound = stop_on_bad(loader, recipe.data.max_bad)
         save = every(
             recipe.output.save_every,
             recipe.steps,
             lambda step: save_checkpoint(out, model, engine, step, recipe),
         )
-        train(engine, sound, recipe, first_step=step, hooks=[*hooks(engine, packs, step), save])
+        last = [stop_on_bad(recipe.data.max_bad), save]
+        train(engine, loader, recipe, first_step=step, hooks=[*hooks(engine, packs, step), *last])

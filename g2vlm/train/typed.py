@@ -114,7 +114,10 @@ def read_tree(text: str, file: str, *, is_loose: bool = False) -> Node:
         raise ValueError(f"{file}: not YAML: {' '.join(str(error).split())}") from error
     if root is None:
         return Leaf(file, None, "", is_loose)
-    return _node(root, file, is_loose)
+    try:
+        return _node(root, file, is_loose)
+    except RecursionError as error:
+        raise ValueError(f"{file}: an alias that holds itself; write it out") from error
 
 
 def _node(node: yaml.Node, file: str, is_loose: bool) -> Node:

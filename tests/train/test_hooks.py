@@ -7,7 +7,6 @@ from types import ModuleType
 
 import pytest
 
-from g2vlm.data.samples import Pack
 from g2vlm.train.hooks import (
     check_installed,
     each_window,
@@ -60,7 +59,7 @@ def test_a_part_is_a_mean_over_the_steps_that_have_it():
 
 
 def test_steps_that_were_not_taken_are_counted_and_do_not_spoil_the_means():
-    broken = progress(2, total=float("nan"), gradient_norm=float("nan"), was_taken=False, skipped=("a", "b"))
+    broken = progress(2, total=float("nan"), gradient_norm=float("nan"), was_taken=False, bad=1, excluded=1)
     row = means([progress(1), broken])
     assert (row["total"], row["gradient_norm"], row["untaken"], row["skipped"]) == (1.0, 2.0, 1, 2)
     assert means([broken])["total"] is None
@@ -77,7 +76,7 @@ def test_samples_left_out_and_steps_not_taken_are_named():
 
 
 def test_a_line_for_people_says_all_and_counts_only_what_went_wrong():
-    text = line(means([progress(10, skipped=("a",))]), 110)
+    text = line(means([progress(10, bad=1)]), 110)
     for part in ("step 10/110", "total 1", "points 1", "lr 0.001", "200 tokens/s", "data wait 20%", "left 0:00:50"):
         assert part in text
     assert "1 samples left out" in text
@@ -91,25 +90,30 @@ def test_a_line_of_steps_none_of_which_was_taken_can_be_read():
 # --- bad samples -----------------------------------------------------------------------------------------------------
 
 
-def packs(*skipped: tuple[str, ...]) -> list[Pack]:
-    """One good sample each (which one does not matter here) beside the bad ones."""
-    return [Pack(position, "set", (None,), names) for position, names in enumerate(skipped)]  # pyright: ignore
+def told(*skipped: tuple[str, ...]) -> None:
+    """Tell the hook of steps with one good sample each, beside the bad ones."""
+    hook = stop_on_bad(0.1)
+    for step, names in enumerate(skipped, start=1):
+        hook(progress(step, drawn=1 + len(names), bad=len(names), skipped=names))
 
 
 def test_few_bad_samples_are_borne():
-    rows = packs(*[()] * 30, ("one",), *[()] * 30, ("two",))
-    assert list(stop_on_bad(rows, 0.1)) == rows
+    told(*[()] * 30, ("one",), *[()] * 30, ("two",))
 
 
 def test_too_many_bad_samples_stop_the_run_and_the_last_are_named():
-    rows = packs(*[()] * 17, ("first",), ("second", "third", "fourth"))
     with pytest.raises(ValueError, match=r"4 of 23 samples .* data.max_bad is 0.1; .* second; third; fourth$"):
-        list(stop_on_bad(rows, 0.1))
+        told(*[()] * 17, ("first",), ("second", "third", "fourth"))
 
 
 def test_a_bad_beginning_alone_stops_nothing():
-    rows = packs(("a", "b"), *[()] * 60)
-    assert list(stop_on_bad(rows, 0.1)) == rows
+    told(("a", "b"), *[()] * 60)
+
+
+def test_bad_samples_of_other_processes_count_and_stop_all():
+    hook = stop_on_bad(0.1)
+    with pytest.raises(ValueError, match=r"5 of 30 samples .* met by other processes"):
+        hook(progress(1, drawn=30, bad=5))
 
 
 # --- screens and services --------------------------------------------------------------------------------------------

@@ -216,3 +216,10 @@ def test_the_published_size_is_planned_in_seconds():
     assert sum(part.trained + part.frozen for part in plan.parts) == pytest.approx(4.54e9, rel=0.01)
     assert 2 * 24 < plan.hours < 10 * 24
     assert plan.own_memory.total < 80 * GIB
+
+
+def test_the_time_of_small_steps_on_a_gpu_is_not_made_up():
+    plan = plan_of(RECIPE, gpu="H100")
+    assert plan.seconds_per_step < 0.05
+    assert "time      not estimated" in report(plan)
+    assert "not estimated" not in report(plan_of(RECIPE, gpu="cpu"))

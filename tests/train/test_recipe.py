@@ -186,3 +186,8 @@ def test_records_check_themselves_without_a_file_too():
         OptimiserRecipe(warmup=-1)
     with pytest.raises(ValueError, match=r"^processes is 0; it must be at least 1"):
         EngineRecipe(processes=0)
+
+
+def test_zero3_with_a_running_mean_is_refused():
+    with pytest.raises(ValueError, match=r"optimiser\.ema is 0\.9; zero3 cannot keep it"):
+        find_recipe("smoke", ["engine.kind=zero3", "optimiser.ema=0.9"])

@@ -1,7 +1,9 @@
+import json
 from dataclasses import replace
 
 import pytest
 import torch
+from PIL import Image
 
 from g2vlm.hub import load_model
 from g2vlm.train.checkpoint import checkpoints
@@ -70,9 +72,23 @@ def test_a_run_that_has_done_more_steps_than_are_wanted_is_refused(tmp_path):
 
 def test_where_no_scene_can_be_read_the_first_is_named_in_one_line(tmp_path, caplog):
     (tmp_path / "scene.json").write_text('{"frames": [')
-    with pytest.raises(ValueError, match=r"holds no scene that can be read; .*scene\.json: is not a scene"):
-        scenes_of(SourceRecipe("scenes", str(tmp_path)), tmp_path)
+    with pytest.raises(ValueError, match=r"1 of 1 scenes cannot be read; .*scene\.json: is not a scene"):
+        scenes_of(SourceRecipe("scenes", str(tmp_path)), tmp_path, 0.1)
     assert not caplog.records
+
+
+def test_too_many_lost_scenes_stop_the_run_before_it_begins_and_few_are_logged(tmp_path, caplog):
+    frame = {"image": "a.png", "depth": None, "width": 32, "height": 32, "intrinsics": None, "T_world_camera": None}
+    scene = {"scene": "s", "license": {}, "metric_scale": True, "frames": [frame]}
+    for name, text in (("a", json.dumps(scene)), ("b", json.dumps(scene)), ("c", json.dumps(scene)), ("d", "{")):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "scene.json").write_text(text)
+        Image.new("RGB", (32, 32)).save(tmp_path / name / "a.png")
+    source = SourceRecipe("scenes", str(tmp_path))
+    with pytest.raises(ValueError, match="1 of 4 scenes cannot be read"):
+        scenes_of(source, tmp_path, 0.1)
+    assert len(scenes_of(source, tmp_path, 0.5)) == 3
+    assert "scene.json" in caplog.text
 
 
 def test_sources_that_are_not_there_are_named():
