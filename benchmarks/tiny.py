@@ -23,7 +23,6 @@ from g2vlm.data.scenes import TEST_SEEDS, rooms
 from g2vlm.eval.geometry import SceneScores, Summary, blind, score, summarise
 from g2vlm.predictor import Predictor
 
-SIZE = 112
 BATCH = 8
 
 
@@ -40,7 +39,8 @@ def main() -> None:
     pairs = list(room_scores(predictor, options.scenes, options.views))
     seconds = time.perf_counter() - started
     model, baseline = (summarise(column) for column in zip(*pairs, strict=True))
-    print(f"{options.scenes} held-out rooms, {options.views} views of {SIZE} x {SIZE}")
+    size = predictor.model.config.resolution
+    print(f"{options.scenes} held-out rooms, {options.views} views of {size} x {size}")
     table({"model": model, "constant depth, identity poses": baseline})
     if options.real is not None:
         real(predictor, options.real)
@@ -62,10 +62,11 @@ def main() -> None:
 
 
 def room_scores(predictor: Predictor, scenes: int, views: int) -> Iterator[tuple[SceneScores, SceneScores]]:
-    """(model, baseline) for each held-out room."""
+    """(model, baseline) for each held-out room, photographed at the model's own resolution."""
+    size = predictor.model.config.resolution
     for first in range(0, scenes, BATCH):
         seeds = TEST_SEEDS[first : min(first + BATCH, scenes)]
-        truth = rooms(seeds, num_views=views, height=SIZE, width=SIZE).views
+        truth = rooms(seeds, num_views=views, height=size, width=size).views
         assert truth.depth is not None
         assert truth.mask is not None
         assert truth.poses is not None

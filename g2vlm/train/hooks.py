@@ -153,7 +153,7 @@ def screen(first_step: int, last: int) -> Iterator[Screen]:
         def show(progress: Progress) -> None:
             recent[:] = [*recent[-9:], progress]
             bar.update(task, completed=progress.step)
-            live.update(Group(bar, Text(line(means(recent), last), style="dim")))
+            live.update(Group(bar, Text(line(means(recent), last), style="dim")), refresh=True)
 
         yield Screen(lambda text: live.console.print(Text(text)), show)
 
