@@ -43,7 +43,7 @@ def scene_sheet(scene: Scene, num_views: int, found: SceneCheck) -> bytes:
         left, top = GAP + i * (PANEL + GAP), GAP
         draw.text((left, top), _shortened(f"{i}  {frame.name.removeprefix(scene.name + '/')}", 32), INK, _font(14))
         top += LINE
-        for image, height in zip(column, heights, strict=False):
+        for image, height in zip(column, heights[: len(column)], strict=True):
             page.paste(image, (left, top))
             top += height
     top = GAP + LINE + sum(heights)

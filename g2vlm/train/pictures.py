@@ -223,7 +223,7 @@ def _block(name: str, scene: Compared) -> Image.Image:
     ImageDraw.Draw(page).text((GAP, 2), text, INK, ImageFont.load_default(13))
     top = CAPTION
     for row in rows:
-        for left, image in zip(LEFTS, row, strict=False):
+        for left, image in zip(LEFTS[:3], row, strict=True):
             page.paste(image, (left, top))
         top += row[0].height + GAP
     square = Square.around(scene.cloud if scene.true_cloud is None else scene.true_cloud)
