@@ -52,12 +52,7 @@ def _take(x: Tensor, rows: Tensor | None) -> Tensor:
 def _sdpa(device: torch.device) -> Attend:
     def attend_group(q: Tensor, k: Tensor, v: Tensor, group: SpanGroup) -> Tensor:
         q, k, v = (rearrange(x, "s t n h -> s n t h") for x in _gather(q, k, v, group))
-        if group.is_causal:
-            mask = causal_lower_right(q.shape[2], k.shape[2])
-            out = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, enable_gqa=k.shape[1] != q.shape[1])
-        else:
-            out = full_attention(q, k, v)
-        return rearrange(out, "s n t h -> s t n h")
+        return rearrange(kernel_attention(q, k, v, is_causal=group.is_causal), "s n t h -> s t n h")
 
     return attend_group
 
@@ -66,13 +61,17 @@ SHORT = 512
 """Keys up to which plain matrix products beat the fused kernel in bfloat16 on a CPU (benchmarks/attention.py)."""
 
 
-def full_attention(
+def kernel_attention(
     q: Float[Tensor, "*batch heads queries width"],
     k: Float[Tensor, "*batch kv_heads keys width"],
     v: Float[Tensor, "*batch kv_heads keys width"],
     scale: float | None = None,
+    *,
+    is_causal: bool = False,
 ) -> Float[Tensor, "*batch heads queries width"]:
     """Every query attends to every key; scale is width ** -0.5 unless given.
+
+    is_causal: the queries are those of the last keys, and do not see the keys behind their own.
 
     In bfloat16 the CPU's fused kernel is slower than the plain formula, its backward pass most, so short sequences take that.
     """
@@ -80,8 +79,12 @@ def full_attention(
     if q.device.type == "cpu" and q.dtype == torch.bfloat16 and k.shape[-2] <= SHORT:
         k, v = (x.repeat_interleave(groups, dim=-3) if groups > 1 else x for x in (k, v))
         scores = q @ k.transpose(-1, -2) * (q.shape[-1] ** -0.5 if scale is None else scale)
+        if is_causal:
+            later = torch.ones(scores.shape[-2:], dtype=torch.bool).triu(scores.shape[-1] - scores.shape[-2] + 1)
+            scores = scores.masked_fill(later, -torch.inf)
         return scores.softmax(-1, dtype=scores.dtype) @ v
-    return F.scaled_dot_product_attention(q, k, v, scale=scale, enable_gqa=groups > 1)
+    mask = causal_lower_right(q.shape[-2], k.shape[-2]) if is_causal else None
+    return F.scaled_dot_product_attention(q, k, v, attn_mask=mask, scale=scale, enable_gqa=groups > 1)
 
 
 def _gather(q: Tensor, k: Tensor, v: Tensor, group: SpanGroup) -> tuple[Tensor, Tensor, Tensor]:
@@ -150,8 +153,11 @@ def _block_mask(layout: Layout, layer: int, num_keys: int, keys_in_order: bool) 
     seen = layout.intervals(layer, keys_in_order=keys_in_order)
     # A lambda, because the compiler must trace it: the tests put a checker of shapes around every named function.
     sees = lambda batch, head, query, key: (
-        ((seen.near_start[query] <= seen.column[key]) & (seen.column[key] < seen.near_stop[query]))
-        | ((seen.far_start[query] <= seen.column[key]) & (seen.column[key] < seen.far_stop[query]))
+        (seen.is_patch[key] | ~seen.only_patches[query])
+        & (
+            ((seen.near_start[query] <= seen.column[key]) & (seen.column[key] < seen.near_stop[query]))
+            | ((seen.far_start[query] <= seen.column[key]) & (seen.column[key] < seen.far_stop[query]))
+        )
     )
     return create_block_mask(sees, None, None, len(layout.order), num_keys, device=layout.order.device)
 

@@ -10,6 +10,9 @@ from transformers.models.qwen2_vl.configuration_qwen2_vl import Qwen2VLTextConfi
 Visibility = Literal["global", "frame", "block_causal", "mixed"]
 """What geometric tokens see: all views of their block, their own view, earlier views too, or the first two by turns."""
 
+ViewContext = Literal["views", "sequence"]
+"""What else the patches of views see: nothing but each other, or all that stands before them, and their own markers."""
+
 ViewPositions = Literal["shared", "sequential"]
 """Rotary positions of views: every view starts at the same one, or each goes on where the last one ended."""
 
@@ -68,6 +71,8 @@ class G2VLMConfig(PreTrainedConfig):
     semantic_qk_norm: off for stock Qwen2-VL weights, on in the released G2VLM.
     layer_scale_init: start value of the geometric branch's LayerScale.
     resolution, view_resize: working size of photos, pixels.
+    picture_size: side of the square that photos are stretched to for the vision tower; None: each at the size of its view.
+    has_language: False for weights whose semantic expert never learnt to answer.
     """
 
     model_type = "g2vlm"
@@ -85,11 +90,14 @@ class G2VLMConfig(PreTrainedConfig):
         geometric_qk_norm: bool = True,
         layer_scale_init: float = 0.01,
         visibility: Visibility = "global",
+        view_context: ViewContext = "views",
         view_positions: ViewPositions = "shared",
         picture_attention: PictureAttention = "full",
         dino_windows: DinoWindows = "per_image",
         view_resize: ViewResize = "long_side",
         resolution: int = 518,
+        picture_size: int | None = None,
+        has_language: bool = True,
         attention: AttentionBackend = "sdpa",
         tie_word_embeddings: bool = False,
         **kwargs: Any,
@@ -105,11 +113,14 @@ class G2VLMConfig(PreTrainedConfig):
         self.geometric_qk_norm = geometric_qk_norm
         self.layer_scale_init = layer_scale_init
         self.visibility: Visibility = visibility
+        self.view_context: ViewContext = view_context
         self.view_positions: ViewPositions = view_positions
         self.picture_attention: PictureAttention = picture_attention
         self.dino_windows: DinoWindows = dino_windows
         self.view_resize: ViewResize = view_resize
         self.resolution = resolution
+        self.picture_size = picture_size
+        self.has_language = has_language
         self.attention: AttentionBackend = attention
         self._check()
         kwargs.setdefault("bos_token_id", self.tokens.bos)
@@ -121,6 +132,7 @@ class G2VLMConfig(PreTrainedConfig):
     def _check(self) -> None:
         for field, choices in (
             ("visibility", Visibility),
+            ("view_context", ViewContext),
             ("view_positions", ViewPositions),
             ("picture_attention", PictureAttention),
             ("dino_windows", DinoWindows),
@@ -161,6 +173,8 @@ class G2VLMConfig(PreTrainedConfig):
         largest = max(asdict(self.tokens).values())
         if largest >= text.vocab_size:
             raise ValueError(f"tokens has the id {largest}, but vocab_size is {text.vocab_size}")
+        if self.picture_size is not None and self.picture_size < 1:
+            raise ValueError(f"picture_size is {self.picture_size}; it must be 1 pixel or more, or None")
         if self.resolution % self.patch_size:
             raise ValueError(f"resolution ({self.resolution}) must be a multiple of the patch size ({self.patch_size})")
 

@@ -3,16 +3,17 @@
 Row = place of a token in the sequence; column = place of a key, counted with what a cache already holds.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from itertools import accumulate, pairwise
 from typing import Any, Literal, TypeVar
 
 import torch
 from jaxtyping import Bool, Int
 from torch import Tensor
 
-from g2vlm.config import PictureAttention, TokenIds, ViewPositions, Visibility
+from g2vlm.config import PictureAttention, TokenIds, ViewContext, ViewPositions, Visibility
 
 Grid = tuple[int, int]
 """Rows and columns of patches."""
@@ -20,11 +21,19 @@ Grid = tuple[int, int]
 Made = TypeVar("Made")
 
 
+Range = tuple[int, int]
+"""First of consecutive rows, and the one behind the last."""
+
+
 @dataclass(frozen=True)
 class Text:
-    """Causal tokens of the semantic expert."""
+    """Causal tokens of the semantic expert.
+
+    is_branch: one of several ways to go on from the same context; starts where the context ends, and no other sees it.
+    """
 
     length: int
+    is_branch: bool = False
 
 
 @dataclass(frozen=True)
@@ -56,6 +65,7 @@ class Split:
     """Consecutive tokens that attend alike: themselves (causally or fully) and everything before them.
 
     start: first column, counted in the sample. frames: lengths of the views, in a block of views.
+    is_closed: patches of a block of views see only patches of that block.
     """
 
     start: int
@@ -63,6 +73,7 @@ class Split:
     is_causal: bool
     frames: tuple[int, ...] = ()
     isolated: bool = False
+    is_closed: bool = False
 
     @property
     def stop(self) -> int:
@@ -70,26 +81,46 @@ class Split:
 
 
 @dataclass(frozen=True)
+class Past:
+    """What a cache holds of one sample.
+
+    length: columns. seen: those with tokens of the sample; the others are padding. next_position: of the token to come.
+    """
+
+    length: int = 0
+    seen: tuple[Range, ...] = ()
+    next_position: int = 0
+
+
+@dataclass(frozen=True)
 class Sample:
-    """One sequence of the layout: its splits, and the first row and key row it has among all."""
+    """One sequence of the layout: its splits, and the row and key row that its column 0 has among all.
+
+    cached: columns of a cache that all its tokens see; its rows then begin behind them.
+    """
 
     splits: tuple[Split, ...]
     first_row: int
     first_key: int
     next_position: int
+    cached: tuple[Range, ...] = ()
 
 
 @dataclass(frozen=True)
 class Span:
-    """Queries that share their keys. Ranges are (start, stop) of rows and of key rows."""
+    """Queries that share their keys: ranges of rows, and of key rows.
 
-    rows: tuple[int, int]
-    keys: tuple[tuple[int, int], ...]
+    only_patches: patches of views that see nothing but patches.
+    """
+
+    rows: tuple[Range, ...]
+    keys: tuple[Range, ...]
     is_causal: bool
+    only_patches: bool = False
 
     @property
     def shape(self) -> tuple[int, int, bool]:
-        return self.rows[1] - self.rows[0], sum(stop - start for start, stop in self.keys), self.is_causal
+        return _total(self.rows), _total(self.keys), self.is_causal
 
 
 @dataclass(frozen=True)
@@ -108,10 +139,13 @@ class SpanGroup:
 class Intervals:
     """What each row sees, as two half-open intervals of key rows: `far` before its split, `near` inside it.
 
-    column [keys]: sequence-order key row of each key as it lies in memory.
+    column [keys]: sequence-order key row of each key as it lies in memory. is_patch [keys]: of a view.
+    only_patches [tokens]: rows that see nothing but patches of views in their intervals.
     """
 
     column: Int[Tensor, " keys"]
+    is_patch: Bool[Tensor, " keys"]
+    only_patches: Bool[Tensor, " tokens"]
     far_start: Int[Tensor, " tokens"]
     far_stop: Int[Tensor, " tokens"]
     near_start: Int[Tensor, " tokens"]
@@ -182,17 +216,26 @@ class Layout:
         Raises ValueError for rows that see more than two intervals (isolated pictures between others).
         """
         bounds = torch.zeros(4, len(self.is_geometric), dtype=torch.long)
+        only_patches = torch.zeros(len(self.is_geometric), dtype=torch.bool)
         for span in self.spans(self.view_at(layer)):
-            if len(span.keys) > 2:
-                raise ValueError(f"attention by intervals allows two per token, but rows {span.rows} see {span.keys}")
-            far, near = ((0, 0), *span.keys)[-2:]
-            rows = torch.arange(*span.rows)
+            rows = torch.cat([torch.arange(*part) for part in span.rows])
+            keys = span.keys
+            if span.only_patches:
+                only_patches[rows] = True
+                keys = ((keys[0][0], keys[-1][1]),)
+            if len(keys) > 2:
+                raise ValueError(f"attention by intervals allows two per token, but rows {span.rows} see {keys}")
+            far, near = ((0, 0), *keys)[-2:]
             bounds[:2, rows] = torch.tensor(far)[:, None]
             bounds[2, rows] = near[0]
-            bounds[3, rows] = near[1] - (rows.flip(0) - rows[0]) if span.is_causal else near[1]
-        bounds = bounds.to(self.order.device)[:, self.order]
-        column = torch.arange(self.num_keys, device=self.order.device) if keys_in_order else self.order
-        return Intervals(column, *bounds)
+            bounds[3, rows] = near[1] - (rows[-1] - rows) if span.is_causal else near[1]
+        device = self.order.device
+        column = torch.arange(self.num_keys, device=device) if keys_in_order else self.order
+        # Views stand in the prompt only: behind a cache every row is text, and no key is asked for being a patch.
+        is_patch = (
+            self.is_geometric[column] if len(column) == len(self.is_geometric) else torch.zeros_like(column).bool()
+        )
+        return Intervals(column, is_patch, only_patches.to(device)[self.order], *bounds.to(device)[:, self.order])
 
     def visible(self, layer: int) -> Bool[Tensor, "tokens keys"]:
         """The dense mask that `groups` never builds: an independent twin for tests and small sequences."""
@@ -211,8 +254,8 @@ class Layout:
         every_key = torch.arange(self.num_keys, device=device)
         groups = []
         for (_, num_seen, is_causal), spans in by_shape.items():
-            queries = torch.stack([self.restore[slice(*span.rows)] for span in spans])
-            keys = torch.stack([torch.cat([every_key[slice(*k)] for k in span.keys]) for span in spans])
+            queries = torch.stack([torch.cat([self.restore[slice(*part)] for part in span.rows]) for span in spans])
+            keys = torch.stack([torch.cat([every_key[slice(*part)] for part in span.keys]) for span in spans])
             if not keys_in_order:
                 keys = self.restore[keys]
             all_keys = len(spans) == 1 and num_seen == self.num_keys and not is_causal
@@ -224,62 +267,51 @@ def lay_out(
     samples: Sequence[Sequence[Segment]],
     *,
     visibility: Visibility = "global",
+    view_context: ViewContext = "views",
     view_positions: ViewPositions = "shared",
     picture_attention: PictureAttention = "full",
     padding: Sequence[int] | None = None,
+    pasts: Sequence[Past] | None = None,
     device: torch.device | str = "cpu",
 ) -> Layout:
     """Plan a sequence of several samples, one after the other, none seeing another.
 
     padding: unused rows before each sample (left-padded batches); they belong to the semantic expert and see nothing.
+    pasts: what a cache holds of each sample, which goes on with these segments; views go on from nothing only.
     """
     is_geometric: list[int] = []
     is_image: list[int] = []
     positions: list[tuple[int, int, int]] = []
     placed = []
-    for segments, pad in zip(samples, padding or [0] * len(samples), strict=True):
+    num_keys = 0
+    pasts = pasts or [Past()] * len(samples)
+    for segments, pad, past in zip(samples, padding or [0] * len(samples), pasts, strict=True):
+        # Column 0 is the first token of a sample that starts from nothing, and the first in the cache of one that goes on.
+        first_row = len(positions) - past.length if past.length else len(positions) + pad
+        first_key = num_keys if past.length else num_keys + pad
         is_geometric += [0] * pad
         is_image += [0] * pad
         positions += [(0, 0, 0)] * pad
-        first_row = len(positions)
         splits = []
-        position = 0
+        position = past.next_position
         for segment in segments:
             start = len(positions) - first_row
-            tokens, position = _tokens(segment, position, view_positions)
+            tokens, behind = _tokens(segment, position, view_positions)
+            position = position if _is_branch(segment) else behind
             is_geometric += [kind == "view" for kind, _ in tokens]
             is_image += [kind == "image" for kind, _ in tokens]
             positions += [place for _, place in tokens]
-            splits.append(_split(segment, start, len(tokens), picture_attention))
-        placed.append(Sample(tuple(splits), first_row, first_row, position))
+            splits.append(_split(segment, start, len(tokens), view_context, picture_attention))
+        placed.append(Sample(tuple(splits), first_row, first_key, position, past.seen))
+        num_keys = first_key + len(positions) - first_row
     return Layout(
         torch.tensor(is_geometric, dtype=torch.bool, device=device),
         torch.tensor(is_image, dtype=torch.bool, device=device),
         torch.tensor(positions, device=device).T,
         tuple(placed),
-        len(positions),
+        num_keys,
         visibility,
     )
-
-
-def lay_out_step(positions: Int[Tensor, "samples new"], padding: Sequence[int], num_columns: int) -> Layout:
-    """Plan new text tokens of samples whose earlier tokens are cached.
-
-    positions: rotary position of each new token. padding: unused leading columns of each sample in the cache.
-    num_columns: columns of the cache once the new tokens are in it.
-    """
-    num_samples, num_new = positions.shape
-    samples = [
-        Sample(
-            (Split(num_columns - num_new - pad, num_new, is_causal=True),),
-            first_row=i * num_new - (num_columns - num_new - pad),
-            first_key=i * num_columns + pad,
-            next_position=int(positions[i, -1]) + 1,
-        )
-        for i, pad in enumerate(padding)
-    ]
-    none = torch.zeros(num_samples * num_new, dtype=torch.bool, device=positions.device)
-    return Layout(none, none, positions.flatten().expand(3, -1), tuple(samples), num_samples * num_columns)
 
 
 def segments_of(
@@ -372,47 +404,73 @@ def _picture_tokens(kind: Kind, grid: Grid, position: int) -> tuple[Tokens, int]
     return [("text", (position, position, position)), *patches, ("text", (end, end, end))], end + 1
 
 
-def _split(segment: Segment, start: int, length: int, picture_attention: PictureAttention) -> Split:
+def _is_branch(segment: Segment) -> bool:
+    return isinstance(segment, Text) and segment.is_branch
+
+
+def _split(
+    segment: Segment, start: int, length: int, view_context: ViewContext, picture_attention: PictureAttention
+) -> Split:
     if isinstance(segment, Text):
-        return Split(start, length, is_causal=True)
+        return Split(start, length, is_causal=True, isolated=segment.is_branch)
     if isinstance(segment, Picture):
         return Split(start, length, is_causal=picture_attention == "causal", isolated=segment.isolated)
-    return Split(start, length, is_causal=False, frames=tuple(r * c + 2 for r, c in segment.grids))
+    frames = tuple(r * c + 2 for r, c in segment.grids)
+    return Split(start, length, is_causal=False, frames=frames, is_closed=view_context == "views")
 
 
 def _sample_spans(sample: Sample, visibility: Visibility) -> list[Span]:
+    def in_rows(ranges: Iterable[Range]) -> tuple[Range, ...]:
+        return tuple((sample.first_row + start, sample.first_row + stop) for start, stop in ranges)
+
+    def in_keys(ranges: Iterable[Range]) -> tuple[Range, ...]:
+        return tuple((sample.first_key + start, sample.first_key + stop) for start, stop in ranges)
+
     spans = []
     for index, split in enumerate(sample.splits):
-        before = _ranges(s for s in sample.splits[:index] if not s.isolated)
-        if split.is_causal and index == 0 and split.start > 0:
-            before = [(0, split.start)]
-        for start, stop, own in _parts(split, visibility):
-            keys = tuple((a + sample.first_key, b + sample.first_key) for a, b in _join([*before, *own]))
-            is_causal = split.is_causal and stop - start > 1
-            spans.append(Span((sample.first_row + start, sample.first_row + stop), keys, is_causal))
+        before = [*sample.cached, *_ranges(s for s in sample.splits[:index] if not s.isolated)]
+        for frames, own in _parts(split, visibility):
+            if split.is_closed:
+                patches = in_keys(_patches(own))
+                spans.append(Span(in_rows(_patches(frames)), patches, is_causal=False, only_patches=True))
+                frames = _markers(frames)
+            keys = in_keys(_join([*before, (own[0][0], own[-1][1])]))
+            spans.append(Span(in_rows(frames), keys, split.is_causal and _total(frames) > 1))
     return spans
 
 
-def _parts(split: Split, visibility: Visibility) -> list[tuple[int, int, list[tuple[int, int]]]]:
-    """(start, stop, columns seen inside the split) for each part of a split that attends alike."""
-    if visibility == "global" or not split.frames:
-        return [(split.start, split.stop, [(split.start, split.stop)])]
-    parts = []
-    start = split.start
-    for length in split.frames:
-        stop = start + length
-        parts.append((start, stop, [(split.start if visibility == "block_causal" else start, stop)]))
-        start = stop
-    return parts
+def _parts(split: Split, visibility: Visibility) -> list[tuple[list[Range], list[Range]]]:
+    """What attends alike inside a split: its frames (or all of it), and the frames these see."""
+    if not split.frames:
+        whole = [(split.start, split.stop)]
+        return [(whole, whole)]
+    stops = list(accumulate(split.frames, initial=split.start))
+    frames = list(pairwise(stops))
+    if visibility == "global":
+        return [(frames, frames)]
+    return [([frame], frames[: i + 1] if visibility == "block_causal" else [frame]) for i, frame in enumerate(frames)]
 
 
-def _ranges(splits) -> list[tuple[int, int]]:
+def _patches(frames: list[Range]) -> list[Range]:
+    """Frames without their markers."""
+    return [(start + 1, stop - 1) for start, stop in frames]
+
+
+def _markers(frames: list[Range]) -> list[Range]:
+    return [marker for start, stop in frames for marker in ((start, start + 1), (stop - 1, stop))]
+
+
+def _ranges(splits: Iterable[Split]) -> list[Range]:
     return [(s.start, s.stop) for s in splits]
 
 
-def _join(ranges: list[tuple[int, int]]) -> list[tuple[int, int]]:
+def _total(ranges: Iterable[Range]) -> int:
+    return sum(stop - start for start, stop in ranges)
+
+
+def _join(ranges: list[Range]) -> list[Range]:
     """Merge ranges that touch."""
-    joined: list[tuple[int, int]] = []
+    joined: list[Range] = []
     for start, stop in ranges:
         if joined and joined[-1][1] == start:
             joined[-1] = (joined[-1][0], stop)
@@ -423,17 +481,19 @@ def _join(ranges: list[tuple[int, int]]) -> list[tuple[int, int]]:
 
 def _seen_by(sample: Sample, visibility: Visibility) -> list[tuple[int, list[int]]]:
     """(column, columns it sees) of every token of a sample, said token by token."""
-    where: list[tuple[int, int]] = []
+    where: list[tuple[int, int, bool]] = []
     columns = range(sample.splits[0].start, sample.splits[-1].stop)
     for index, split in enumerate(sample.splits):
-        frames = split.frames or (split.length,)
-        where += [(index, frame) for frame, length in enumerate(frames) for _ in range(length)]
+        for frame, length in enumerate(split.frames or (split.length,)):
+            where += [(index, frame, bool(split.frames) and 0 < at < length - 1) for at in range(length)]
     place = dict(zip(columns, where, strict=True))
 
     def sees(query: int, key: int) -> bool:
         if key not in place:
-            return True
-        (own, frame), (other, other_frame) = place[query], place[key]
+            return any(start <= key < stop for start, stop in sample.cached)
+        (own, frame, is_patch), (other, other_frame, is_other_patch) = place[query], place[key]
+        if sample.splits[own].is_closed and is_patch and not (other == own and is_other_patch):
+            return False
         if own != other:
             return other < own and not sample.splits[other].isolated
         if sample.splits[own].is_causal:

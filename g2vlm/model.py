@@ -19,12 +19,15 @@ from g2vlm.config import G2VLMConfig
 from g2vlm.encoders.dino import DinoEncoder
 from g2vlm.encoders.vision import VisionTower
 from g2vlm.heads.geometry import GeometryHeads, in_batches
-from g2vlm.layout import Grid, Layout, lay_out, lay_out_step, segments_of
+from g2vlm.layout import Grid, Layout, Past, Text, lay_out, segments_of
 from g2vlm.mot import LayerScale, MoTDecoder
 from g2vlm.records import Geometry
 
 Images = Sequence[Float[Tensor, "3 _height _width"]]
 """RGB in [0, 1]; sides are multiples of the patch size; sizes may differ."""
+
+Branches = Sequence[Sequence[int]]
+"""For each sample, the lengths of the texts its ids end with, each of which goes on from what stands before all of them."""
 
 
 @dataclass
@@ -100,6 +103,7 @@ class G2VLM(PreTrainedModel, GenerationMixin):
         views: Images | None = None,
         pixel_values: Float[Tensor, "patches values"] | None = None,
         image_grid_thw: Int[Tensor, "pictures 3"] | None = None,
+        branches: Branches | None = None,
         position_ids: Int[Tensor, "samples tokens"] | None = None,
         past_key_values: Cache | None = None,
         use_cache: bool = False,
@@ -111,8 +115,11 @@ class G2VLM(PreTrainedModel, GenerationMixin):
     ) -> G2VLMOutput:
         """Decode a left-padded batch of samples; placeholders in `input_ids` are filled by views and pictures, in order.
 
-        attention_mask: 0 where a sample is padded on its left; covers cached columns too.
-        position_ids: positions of new tokens behind a cache; computed from the ids when nothing is cached.
+        attention_mask: 0 where a sample is padded: on its left and, behind a cache, on the left of its new tokens; covers
+        cached columns too.
+        branches: several texts that go on from the same context; with them a sample's context is read once for all.
+        position_ids: behind a cache, where each sample goes on: the temporal position of its first new token counts. Without
+        a cache all positions come from the ids.
         logits_to_keep: how many last tokens of each sample get logits; 0 is all of them, None is none.
         read_geometry, read_global_points: run the heads on the views (the global point head is for training).
         """
@@ -126,15 +133,14 @@ class G2VLM(PreTrainedModel, GenerationMixin):
                 f"{type(past_key_values).__name__} has a fixed length; use a cache that grows, DynamicCache"
             )
         num_cached = 0 if past_key_values is None else past_key_values.get_seq_length()
+        pasts = None
         if num_cached:
-            if views is not None or pixel_values is not None or position_ids is None:
+            if views is not None or position_ids is None:
                 raise ValueError(
-                    "behind a cache only text with its position_ids can follow; start a new cache for pictures"
+                    "behind a cache only words and pictures with position_ids can follow; start a new cache for views"
                 )
-            padding = _padding(input_ids, attention_mask)
-            layout = lay_out_step(position_ids, padding, num_columns=num_cached + input_ids.shape[1])
-        else:
-            layout = self.lay_out(input_ids, attention_mask, views, image_grid_thw)
+            pasts = pasts_of(num_cached, attention_mask, position_ids)
+        layout = self.lay_out(input_ids, attention_mask, views, image_grid_thw, branches, pasts)
         if use_cache and past_key_values is None:
             past_key_values = DynamicCache()
         x = self.embed(input_ids.flatten(), layout, views, pixel_values, image_grid_thw)
@@ -156,18 +162,21 @@ class G2VLM(PreTrainedModel, GenerationMixin):
         attention_mask: Tensor | None = None,
         views: Images | None = None,
         image_grid_thw: Tensor | None = None,
+        branches: Branches | None = None,
+        pasts: Sequence[Past] | None = None,
     ) -> Layout:
-        """Owner, position and visibility of every token of a batch that starts from nothing."""
+        """Owner, position and visibility of every token of a batch that starts from nothing, or goes on behind a cache."""
         config = self.config
         padding = _padding(input_ids, attention_mask)
         view_grids = [self.grid(view) for view in views or ()]
         image_grids = _merged_grids(image_grid_thw, config.vision_config.spatial_merge_size)
         samples = []
-        for ids, pad in zip(input_ids, padding, strict=True):
+        for ids, pad, lengths in zip(input_ids, padding, branches or [()] * len(input_ids), strict=True):
             num_views, num_images = self._num_pictures(ids)
-            segments = segments_of(ids[pad:], config.tokens, view_grids[:num_views], image_grids[:num_images])
+            context = ids[pad : len(ids) - sum(lengths)]
+            segments = segments_of(context, config.tokens, view_grids[:num_views], image_grids[:num_images])
             del view_grids[:num_views], image_grids[:num_images]
-            samples.append(segments)
+            samples.append([*segments, *(Text(length, is_branch=True) for length in lengths)])
         if view_grids or image_grids:
             raise ValueError(
                 f"{len(view_grids)} views and {len(image_grids)} pictures are left without placeholders in input_ids"
@@ -175,9 +184,11 @@ class G2VLM(PreTrainedModel, GenerationMixin):
         return lay_out(
             samples,
             visibility=config.visibility,
+            view_context=config.view_context,
             view_positions=config.view_positions,
             picture_attention=config.picture_attention,
             padding=padding,
+            pasts=pasts,
             device=input_ids.device,
         )
 
@@ -231,6 +242,14 @@ class G2VLM(PreTrainedModel, GenerationMixin):
         maps = [maps[0].sum() for maps in read if maps is not None]
         return 0 * (torch.stack(maps).sum() + geometry.poses.sum())
 
+    def zero_picture(self) -> Float[Tensor, ""]:
+        """Zero, by way of the vision tower, which sees one merged patch of black; as `zero_geometry`, for batches without pictures."""
+        vision = self.config.vision_config
+        side = vision.spatial_merge_size
+        values = vision.in_channels * vision.temporal_patch_size * vision.patch_size**2
+        patches = self.dino_projection.weight.new_zeros(side**2, values)
+        return 0 * self.vision(patches, torch.tensor([[1, side, side]], device=patches.device)).sum()
+
     def grid(self, view: Float[Tensor, "3 height width"]) -> Grid:
         """Rows and columns of patches of a view."""
         height, width = view.shape[-2:]
@@ -269,7 +288,11 @@ class G2VLM(PreTrainedModel, GenerationMixin):
     ) -> tuple[Tensor, dict[str, Any]]:
         """Copies of every sample next to each other, each with its own run of views and pictures."""
         views, pixels, grids = (kwargs.pop(name, None) for name in ("views", "pixel_values", "image_grid_thw"))
-        num_views, num_images = zip(*(self._num_pictures(ids) for ids in input_ids), strict=True)
+        cache: Cache | None = kwargs.get("past_key_values")
+        num_cached = 0 if cache is None else cache.get_seq_length()
+        num_views, num_images = zip(*(self._num_pictures(ids[num_cached:]) for ids in input_ids), strict=True)
+        if cache is not None and num_cached:
+            cache.batch_repeat_interleave(expand_size)
         expand = super()._expand_inputs_for_generation  # pyright: ignore[reportAttributeAccessIssue]
         input_ids, kwargs = expand(expand_size, input_ids=input_ids, **kwargs)
         if views is not None:
@@ -282,14 +305,37 @@ class G2VLM(PreTrainedModel, GenerationMixin):
 
 
 def _padding(input_ids: Tensor, attention_mask: Tensor | None) -> list[int]:
-    """Padded columns on the left of each sample; padding elsewhere is refused."""
+    """Padded columns on the left of each sample's ids; padding elsewhere among them is refused."""
     if attention_mask is None:
         return [0] * len(input_ids)
-    padding = (attention_mask == 0).sum(1)
-    columns = torch.arange(attention_mask.shape[1], device=attention_mask.device)
-    if not torch.equal(attention_mask != 0, columns >= padding[:, None]):
+    is_token = attention_mask[:, -input_ids.shape[1] :] != 0
+    padding = (~is_token).sum(1)
+    columns = torch.arange(input_ids.shape[1], device=attention_mask.device)
+    if not torch.equal(is_token, columns >= padding[:, None]):
         raise ValueError("attention_mask has zeros behind a one; pad on the left (tokenizer.padding_side = 'left')")
     return padding.tolist()
+
+
+def pasts_of(num_cached: int, attention_mask: Tensor | None, position_ids: Int[Tensor, "samples new"]) -> list[Past]:
+    """What a cache holds of each sample, and where the sample goes on; arguments as of `G2VLM.forward`."""
+    num_samples, num_new = position_ids.shape
+    num_columns = num_cached + num_new
+    if attention_mask is not None and attention_mask.shape[1] != num_columns:
+        raise ValueError(
+            f"attention_mask has {attention_mask.shape[1]} columns; it must cover {num_cached} cached and {num_new} new ones"
+        )
+    is_token = torch.ones(num_samples, num_columns, dtype=torch.bool)
+    if attention_mask is not None:
+        is_token = attention_mask.cpu() != 0
+    first = is_token[:, num_cached:].int().argmax(1)
+    starts = position_ids.cpu().gather(1, first[:, None])[:, 0].tolist()
+    # A column of zeros at either end, so that every run of ones begins and ends with a change.
+    edges = torch.nn.functional.pad(is_token[:, :num_cached].int(), (1, 1)).diff()
+    runs = [row.nonzero()[:, 0].view(-1, 2).tolist() for row in edges]
+    return [
+        Past(num_cached, tuple((start, stop) for start, stop in seen), position)
+        for seen, position in zip(runs, starts, strict=True)
+    ]
 
 
 def _repeat_each(items: Sequence[Tensor], counts: Sequence[int], times: int) -> list[Tensor]:

@@ -7,7 +7,7 @@ import warnings
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO, Literal
+from typing import BinaryIO, Literal, TypeVar
 
 import numpy as np
 import torch
@@ -44,6 +44,12 @@ class Photo:
         return self.rgb.shape[0], self.rgb.shape[1]
 
 
+PhotoLike = Photo | str | Path | Image.Image
+"""What a caller may give for a photo."""
+
+Picture = TypeVar("Picture")
+
+
 def find_pictures(inputs: Iterable[str], max_views: int | None = None) -> list[Path]:
     """The pictures that paths, folders and globs name, each once.
 
@@ -54,15 +60,15 @@ def find_pictures(inputs: Iterable[str], max_views: int | None = None) -> list[P
     return evenly_spaced(list(dict.fromkeys(found)), max_views)
 
 
-def evenly_spaced(paths: Sequence[Path], max_views: int | None) -> list[Path]:
-    """At most `max_views` of the paths, in order, the first and the last among them (the first alone, if one)."""
+def evenly_spaced(pictures: Sequence[Picture], max_views: int | None) -> list[Picture]:
+    """At most `max_views` of the pictures, in order, the first and the last among them (the first alone, if one)."""
     if max_views is not None and max_views < 1:
         raise ValueError(f"max_views is {max_views}; a reconstruction needs at least 1 view")
-    if not paths:
+    if not pictures:
         raise ValueError("no picture was given; name at least one picture, folder or glob")
-    if max_views is None or len(paths) <= max_views:
-        return list(paths)
-    return [paths[i] for i in np.linspace(0, len(paths) - 1, max_views).round().astype(int)]
+    if max_views is None or len(pictures) <= max_views:
+        return list(pictures)
+    return [pictures[i] for i in np.linspace(0, len(pictures) - 1, max_views).round().astype(int)]
 
 
 def _pictures_of(text: str) -> list[Path]:
@@ -107,6 +113,16 @@ def read_photo(
         with _opened(source, label, max_pixels) as image:
             _check_size(label, image.height, image.width, max_pixels)
             return Photo(Path(label).name, _decoded(label, image, turn))
+
+
+def photo_of(source: PhotoLike, name: str) -> Photo:
+    """A photo from whatever a caller gives; name: of a picture that has none. Raises ValueError as `read_photo` does."""
+    if isinstance(source, Photo):
+        return source
+    if isinstance(source, Image.Image):
+        _check_size(name, source.height, source.width, MAX_PIXELS)
+        return Photo(name, _decoded(name, source, turn=True))
+    return read_photo(source)
 
 
 def _opened(source: str | Path | BinaryIO, label: str, max_pixels: int) -> Image.Image:
@@ -190,6 +206,16 @@ def to_views(
 def _view(photo: Photo, size: tuple[int, int]) -> Float[Tensor, "3 height width"]:
     image = Image.fromarray(photo.rgb).resize((size[1], size[0]), Image.Resampling.LANCZOS)
     return torch.from_numpy(np.array(image)).permute(2, 0, 1).contiguous() / 255
+
+
+MERGED_PATCH = 28
+"""Pixels along each side of what the vision tower makes one token of."""
+
+
+def picture_size(view: tuple[int, int]) -> tuple[int, int]:
+    """(height, width) at which the vision tower sees a photo whose view has this size: whole tokens, two at least per side."""
+    height, width = (max(round(side / MERGED_PATCH), 2) * MERGED_PATCH for side in view)
+    return height, width
 
 
 def semantic_patches(

@@ -9,12 +9,12 @@ from g2vlm.config import G2VLMConfig, HeadsConfig, TokenIds
 
 
 def tiny(**options: Any) -> G2VLMConfig:
-    """G2VLM in miniature, every part present: 112-pixel views, a byte-level vocabulary, a few million parameters."""
+    """G2VLM in miniature, every part present: 112-pixel views, a small byte-level vocabulary, a few million parameters."""
     tokens = TokenIds(
         bos=256, eos=257, vision_start=258, vision_end=259, view_patch=260, image_patch=261, newline=10, pad=262
     )
     text = Qwen2VLTextConfig(
-        vocab_size=320,
+        vocab_size=2048,
         hidden_size=192,
         intermediate_size=384,
         num_hidden_layers=8,

@@ -91,3 +91,59 @@ class Reconstruction:
     original_sizes: tuple[tuple[int, int], ...]
     scale: Scale
     provenance: Provenance
+
+
+@dataclass(frozen=True)
+class Mark:
+    """A point that a question is about: `view` counts from 0; x and y are pixels of that view's photo, centres at +0.5."""
+
+    view: int
+    x: float
+    y: float
+    name: str
+
+
+@dataclass(frozen=True)
+class Box:
+    """A rectangle that a question is about: `view` counts from 0; its sides are pixels of that view's photo."""
+
+    view: int
+    left: float
+    top: float
+    right: float
+    bottom: float
+    name: str
+
+
+@dataclass(frozen=True)
+class Statement:
+    """One thing that was measured in the predicted geometry before a question was answered.
+
+    kind: what was measured. text: the line that stands in the model's context. value, unit: the number in it.
+    views: which views it came from; pixels: (x, y) in those views' photos, none where whole views were measured.
+    """
+
+    kind: str
+    text: str
+    value: float | str
+    unit: str
+    views: tuple[int, ...]
+    pixels: tuple[tuple[float, float], ...] = ()
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What the model said to a question.
+
+    evidence: what was measured and stated before the answer. reconstruction: from the same forward, where it was asked for.
+    num_prompt_tokens, num_reused_tokens, num_new_tokens: length of the prompt, how much of it a session had already
+    read, and of the answer. seconds: "first_token" and "all".
+    """
+
+    text: str
+    evidence: tuple[Statement, ...]
+    reconstruction: Reconstruction | None
+    num_prompt_tokens: int
+    num_reused_tokens: int
+    num_new_tokens: int
+    seconds: dict[str, float]

@@ -6,9 +6,9 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from g2vlm import attention
-from g2vlm.attention import SHORT, attend, full_attention
+from g2vlm.attention import SHORT, attend, kernel_attention
 from g2vlm.config import PictureAttention, Visibility
-from g2vlm.layout import Layout, Picture, Text, ViewBlock, lay_out, lay_out_step
+from g2vlm.layout import Layout, Past, Picture, Text, ViewBlock, lay_out
 
 MIXED_BATCH = [
     [Text(3), ViewBlock(((2, 2), (1, 3))), Picture((2, 2)), Text(4)],
@@ -22,7 +22,7 @@ def mixed_layout(visibility: Visibility = "global", picture_attention: PictureAt
 
 
 def step_layout() -> Layout:
-    return lay_out_step(torch.tensor([[7, 8], [4, 5]]), padding=[0, 2], num_columns=9)
+    return lay_out([[Text(2)], [Text(2)]], pasts=[Past(7, ((0, 7),), 7), Past(7, ((2, 7),), 4)])
 
 
 def random_qkv(layout: Layout, *, kv_heads: int = 2) -> tuple[Tensor, Tensor, Tensor]:
@@ -128,7 +128,8 @@ def test_full_splits_are_attended_without_any_mask():
     with Masks() as masks:
         attend(*random_qkv(layout), layout, 0)
     has_mask = {queries: mask is not None for queries, mask in masks.by_num_queries.items()}
-    assert has_mask == {3: True, 12: False, 11: False, 2: True}
+    patches, markers = 8, 4
+    assert has_mask == {3: True, patches: False, markers: False, 11: False, 2: True}
 
 
 @pytest.mark.parametrize("num_keys", [16, SHORT, SHORT + 1])
@@ -136,8 +137,8 @@ def test_full_attention_in_bfloat16_equals_float32(num_keys):
     torch.manual_seed(0)
     q = torch.randn(2, 4, 8, 16).bfloat16()
     k, v = torch.randn(2, 2, 2, num_keys, 16).bfloat16()
-    exact = full_attention(q.float(), k.float(), v.float(), scale=0.3)
-    torch.testing.assert_close(full_attention(q, k, v, scale=0.3).float(), exact, atol=1e-2, rtol=0)
+    exact = kernel_attention(q.float(), k.float(), v.float(), scale=0.3)
+    torch.testing.assert_close(kernel_attention(q, k, v, scale=0.3).float(), exact, atol=1e-2, rtol=0)
 
 
 def test_flex_makes_one_mask_for_all_layers_that_see_alike(monkeypatch):

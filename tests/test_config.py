@@ -94,6 +94,7 @@ def test_an_unknown_choice_is_refused_with_the_choices(field, monkeypatch):
             r"mrope_section \(2, 2, 1\) must sum to half the head width, 4",
         ),
         ({"text": {"rope_parameters": {"rope_theta": 1e4}}}, r"lack mrope_section.*half the head width, 4"),
+        ({"picture_size": 0}, "picture_size is 0; it must be 1 pixel or more, or None"),
         ({"text": {"vocab_size": 47}}, r"tokens has the id 47, but vocab_size is 47"),
         ({"heads": {"num_heads": 3}}, r"hidden_size \(32\) must be a multiple of 4 x heads.num_heads \(3\)"),
         ({"vision_config": {"hidden_size": 24}}, r"vision_config.hidden_size \(24\) must equal .* \(32\)"),

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from g2vlm.config import PictureAttention, Visibility
-from g2vlm.layout import Grid, Layout, Picture, Segment, Text, ViewBlock, lay_out, lay_out_step, segments_of
+from g2vlm.layout import Grid, Layout, Past, Picture, Range, Segment, Text, ViewBlock, lay_out, segments_of
 from tests.builders import TOKENS, prompt
 
 VISIBILITIES: tuple[Visibility, ...] = ("global", "frame", "block_causal", "mixed")
@@ -38,7 +38,8 @@ def mask_of_intervals(layout: Layout, layer: int, *, keys_in_order: bool) -> Ten
     seen = layout.intervals(layer, keys_in_order=keys_in_order)
     is_near = (seen.near_start[:, None] <= seen.column) & (seen.column < seen.near_stop[:, None])
     is_far = (seen.far_start[:, None] <= seen.column) & (seen.column < seen.far_stop[:, None])
-    return (is_near | is_far)[layout.restore][:, seen.column.argsort()]
+    is_open = seen.is_patch | ~seen.only_patches[:, None]
+    return ((is_near | is_far) & is_open)[layout.restore][:, seen.column.argsort()]
 
 
 def random_grid(choose: random.Random) -> Grid:
@@ -58,12 +59,20 @@ def random_segments(choose: random.Random, *, may_be_isolated: bool) -> list[Seg
     return [segment() for _ in range(choose.randint(1, 5))]
 
 
+def random_branches(choose: random.Random) -> list[Segment]:
+    return [Text(choose.randint(1, 4), is_branch=True) for _ in range(choose.randint(0, 2))]
+
+
 def random_layout(seed: int, *, may_be_isolated: bool = True) -> Layout:
     choose = random.Random(seed)
-    samples = [random_segments(choose, may_be_isolated=may_be_isolated) for _ in range(choose.randint(1, 3))]
+    samples = [
+        [*random_segments(choose, may_be_isolated=may_be_isolated), *random_branches(choose)]
+        for _ in range(choose.randint(1, 3))
+    ]
     return lay_out(
         samples,
         visibility=choose.choice(VISIBILITIES),
+        view_context=choose.choice(["views", "sequence"]),
         view_positions=choose.choice(["shared", "sequential"]),
         picture_attention=choose.choice(PICTURE_ATTENTIONS),
         padding=[choose.randint(0, 3) for _ in samples],
@@ -139,10 +148,31 @@ SCENE = [Text(2), ViewBlock(((1, 1), (1, 1))), Text(2)]
     ],
 )
 def test_what_views_see_known_by_hand(visibility, first_view, second_view):
-    layout = lay_out([SCENE], visibility=visibility)
+    layout = lay_out([SCENE], visibility=visibility, view_context="sequence")
     seen = ["x.........", "xx........", *[first_view] * 3, *[second_view] * 3, "xxxxxxxxx.", "xxxxxxxxxx"]
     assert read(layout.visible(0)) == seen
     assert read(layout.visible(1)) == seen
+
+
+@pytest.mark.parametrize(
+    ("visibility", "first_patch", "second_patch", "first_markers"),
+    [
+        ("global", "...x..x...", "...x..x...", "xxxxxxxx.."),
+        ("frame", "...x......", "......x...", "xxxxx....."),
+        ("block_causal", "...x......", "...x..x...", "xxxxx....."),
+    ],
+)
+def test_patches_may_see_nothing_but_patches(visibility, first_patch, second_patch, first_markers):
+    layout = lay_out([SCENE], visibility=visibility, view_context="views")
+    first_view, second_view = read(layout.visible(0))[2:5], read(layout.visible(0))[5:8]
+    assert first_view == [first_markers, first_patch, first_markers]
+    assert second_view[1] == second_patch
+
+
+def test_branches_go_on_from_the_same_context_and_do_not_see_each_other():
+    layout = lay_out([[Text(2), Text(2, is_branch=True), Text(1, is_branch=True)]])
+    assert layout.positions[0].tolist() == [0, 1, 2, 3, 2]
+    assert read(layout.visible(0)) == ["x....", "xx...", "xxx..", "xxxx.", "xx..x"]
 
 
 def test_mixed_takes_turns_and_begins_with_single_views():
@@ -192,23 +222,27 @@ def test_intervals_say_what_the_dense_twin_sees(keys_in_order):
 
 def test_intervals_refuse_rows_that_see_three_ranges():
     layout = lay_out([[Text(1), Picture((1, 1), isolated=True), Text(1), Picture((1, 1), isolated=True), Text(1)]])
-    with pytest.raises(ValueError, match=r"allows two per token, but rows \(8, 9\) see .*\(0, 1\), \(4, 5\), \(8, 9\)"):
+    with pytest.raises(
+        ValueError, match=r"allows two per token, but rows \(\(8, 9\),\) see .*\(0, 1\), \(4, 5\), \(8, 9\)"
+    ):
         layout.intervals(0, keys_in_order=False)
 
 
 def test_views_of_one_size_are_attended_together():
-    layout = lay_out([[ViewBlock(((2, 2), (2, 2), (1, 1)))]], visibility="frame")
+    block = ViewBlock(((2, 2), (2, 2), (1, 1)))
+    layout = lay_out([[block]], visibility="frame", view_context="sequence")
     shapes = [(tuple(group.queries.shape), group.is_causal) for group in layout.groups(0, keys_in_order=False)]
     assert shapes == [((2, 6), False), ((1, 3), False)]
 
 
 def test_one_block_of_views_needs_no_choice_of_keys():
-    (group,) = lay_out([[ViewBlock(((2, 2), (1, 1)))]], visibility="global").groups(0, keys_in_order=False)
+    layout = lay_out([[ViewBlock(((2, 2), (1, 1)))]], visibility="global", view_context="sequence")
+    (group,) = layout.groups(0, keys_in_order=False)
     assert group.keys is None
 
 
 def test_one_new_token_behind_a_cache_needs_no_choice_of_keys():
-    (group,) = lay_out_step(torch.tensor([[7]]), padding=[0], num_columns=5).groups(0, keys_in_order=True)
+    (group,) = lay_out([[Text(1)]], pasts=[Past(4, ((0, 4),), 7)]).groups(0, keys_in_order=True)
     assert group.keys is None
 
 
@@ -220,22 +254,62 @@ def test_groups_are_planned_once_per_visibility():
     assert plans[0] is not plans[1]
 
 
-# Steps behind a cache
+# Behind a cache
 
 
 def test_new_tokens_see_the_cache_and_each_other_causally():
-    layout = lay_out_step(torch.tensor([[7, 8], [4, 5]]), padding=[0, 2], num_columns=5)
+    layout = lay_out([[Text(2)], [Text(2)]], pasts=[Past(3, ((0, 3),), 7), Past(3, ((2, 3),), 4)])
     assert layout.positions.tolist() == [[7, 8, 4, 5]] * 3
     assert layout.counts == (4, 0)
     assert read(layout.visible(0)) == ["xxxx......", "xxxxx.....", ".......xx.", ".......xxx"]
 
 
-def test_steps_behind_a_cache_agree_with_the_dense_twin():
+def test_padding_stands_in_the_cache_and_among_the_new_tokens():
+    layout = lay_out([[Text(2)], [Text(1)]], padding=[0, 1], pasts=[Past(2, ((0, 2),), 7), Past(2, ((1, 2),), 4)])
+    assert layout.positions.tolist() == [[7, 8, 0, 4]] * 3
+    assert read(layout.visible(0)) == ["xxx.....", "xxxx....", "........", ".....x.x"]
+
+
+def test_pictures_go_on_behind_a_cache_as_they_would_without_one():
+    segments = [Text(3), ViewBlock(((2, 2), (1, 3))), Picture((2, 2)), Text(2), Picture((1, 3)), Text(4)]
+    whole = lay_out([segments])
+    for read_before in (2, 3, 5):
+        start = lay_out([segments[:read_before]])
+        length = start.num_keys
+        past = Past(length, ((0, length),), start.samples[0].next_position)
+        behind = lay_out([segments[read_before:]], pasts=[past])
+        assert behind.positions.equal(whole.positions[:, length:])
+        assert behind.is_image.equal(whole.is_image[length:])
+        assert behind.visible(0).equal(whole.visible(0)[length:])
+        assert behind.samples[0].next_position == whole.samples[0].next_position
+
+
+def past_of(choose: random.Random, length: int) -> Past:
+    """A cache in which a run of columns is padding."""
+    start, stop = sorted(choose.choices(range(length + 1), k=2))
+    seen: list[Range] = [(0, start), (stop, length)]
+    return Past(length, tuple((a, b) for a, b in seen if a < b), choose.randint(0, 9))
+
+
+def test_what_goes_on_behind_a_cache_agrees_with_the_dense_twin():
     choose = random.Random(0)
     for _ in range(50):
         num_samples, num_new, cached = choose.randint(1, 3), choose.randint(1, 4), choose.randint(1, 5)
-        padding = [choose.randint(0, cached - 1) for _ in range(num_samples)]
-        layout = lay_out_step(torch.zeros(num_samples, num_new, dtype=torch.long), padding, cached + num_new)
+        padding = [choose.randint(0, num_new - 1) for _ in range(num_samples)]
+        samples: list[list[Segment]] = [[Text(num_new - pad)] for pad in padding]
+        if choose.random() < 0.5:
+            samples = [[Picture((2, 1)), *segments] for segments in samples]
+        pasts = [past_of(choose, cached) for _ in range(num_samples)]
+        layout = lay_out(samples, padding=padding, pasts=pasts)
+        assert mask_of_groups(layout, 0, keys_in_order=True).equal(layout.visible(0))
+
+
+def test_steps_behind_a_padded_cache_agree_with_the_dense_twin():
+    choose = random.Random(0)
+    for _ in range(50):
+        num_samples, num_new, cached = choose.randint(1, 3), choose.randint(1, 4), choose.randint(1, 5)
+        pasts = [Past(cached, ((choose.randint(0, cached - 1), cached),)) for _ in range(num_samples)]
+        layout = lay_out([[Text(num_new)]] * num_samples, pasts=pasts)
         assert mask_of_groups(layout, 0, keys_in_order=True).equal(layout.visible(0))
         assert mask_of_intervals(layout, 0, keys_in_order=True).equal(layout.visible(0))
 

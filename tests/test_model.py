@@ -200,6 +200,38 @@ def test_steps_of_a_padded_batch_equal_one_forward():
     close(together[is_token], model(ids, mask, **inputs).logits[is_token])
 
 
+@torch.no_grad()
+def test_pictures_behind_a_cache_equal_one_forward():
+    model, inputs = small_model(), chat()
+    ids, views = inputs.pop("input_ids"), inputs.pop("views")
+    num_cached = len(prompt(*CHAT[:2])[0])
+    layout = model.lay_out(ids, None, views, inputs["image_grid_thw"])
+    first = model(ids[:, :num_cached], views=views, use_cache=True)
+    behind = {"position_ids": layout.positions[0][None, num_cached:], "past_key_values": first.past_key_values}
+    close(
+        model(ids[:, num_cached:], **inputs, **behind).logits, model(ids, views=views, **inputs).logits[:, num_cached:]
+    )
+
+
+@torch.no_grad()
+def test_words_of_different_lengths_behind_one_cache_equal_each_alone():
+    model = small_model()
+    context, long, short = prompt(Text(3)), prompt(Text(4), seed=1), prompt(Text(2), seed=2)
+    cache = model(context.expand(2, -1), use_cache=True).past_key_values
+    words = left_padded([long, short])
+    mask = torch.cat([torch.ones(2, 3, dtype=torch.long), words["attention_mask"]], 1)
+    both = model(words["input_ids"], mask, position_ids=torch.full((2, 4), 3), past_key_values=cache).logits
+    for i, alone in enumerate((long, short)):
+        close(both[i, -alone.shape[1] :], model(torch.cat([context, alone], 1)).logits[0, 3:])
+
+
+def test_a_mask_that_leaves_out_the_cache_is_refused():
+    model = small_model()
+    cache = model(prompt(Text(3)), use_cache=True).past_key_values
+    with pytest.raises(ValueError, match="attention_mask has 1 columns; it must cover 3 cached and 1 new"):
+        model(torch.tensor([[1]]), torch.tensor([[1]]), position_ids=torch.tensor([[3]]), past_key_values=cache)
+
+
 # Answers
 
 
@@ -486,11 +518,11 @@ def test_padding_on_the_right_is_refused():
 @pytest.mark.parametrize(
     "changes", [{"views": random_views((2, 3))}, {"position_ids": None}], ids=["views", "no positions"]
 )
-def test_only_words_with_their_positions_follow_behind_a_cache(changes):
+def test_no_views_follow_behind_a_cache_and_nothing_without_positions(changes):
     model = small_model()
     cache = model(prompt(Text(3)), use_cache=True).past_key_values
     step = {"position_ids": torch.tensor([[3]]), "past_key_values": cache} | changes
-    with pytest.raises(ValueError, match="behind a cache only text with its position_ids"):
+    with pytest.raises(ValueError, match="behind a cache only words and pictures with position_ids"):
         model(torch.tensor([[1]]), **step)
 
 

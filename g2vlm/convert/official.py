@@ -112,8 +112,10 @@ FAITHFUL: dict[str, Any] = {
     "geometric_qk_norm": True,
     "picture_attention": "full",
     "visibility": "global",
+    "view_context": "sequence",
     "view_positions": "sequential",
     "dino_windows": "reference",
+    "picture_size": 768,
 }
 """What the released code does whatever its configuration says: the released weights were trained with it."""
 

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from transformers import AttentionInterface
 from transformers.models.dinov2_with_registers import Dinov2WithRegistersConfig, Dinov2WithRegistersModel
 
-from g2vlm.attention import full_attention
+from g2vlm.attention import kernel_attention
 from g2vlm.config import DinoWindows
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
@@ -37,7 +37,7 @@ def image_windows(
     module: Any, query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, scaling: float, **_: object
 ) -> tuple[Tensor, None]:
     """Attention inside each image; query, key and value are [views, heads, tokens, head width]."""
-    return rearrange(full_attention(query, key, value, scale=scaling), "v n t h -> v t n h"), None
+    return rearrange(kernel_attention(query, key, value, scale=scaling), "v n t h -> v t n h"), None
 
 
 def drifting_windows(
@@ -53,7 +53,7 @@ def drifting_windows(
     q, k, v = (rearrange(x, "v n t h -> n (v t) h") for x in (query, key, value))
     covered = images * num_patches
     q, k, v = (rearrange(x[:, :covered], "n (w p) h -> w n p h", p=num_patches) for x in (q, k, v))
-    out = rearrange(full_attention(q, k, v, scale=scaling), "w n p h -> (w p) n h")
+    out = rearrange(kernel_attention(q, k, v, scale=scaling), "w n p h -> (w p) n h")
     out = F.pad(out, (0, 0, 0, 0, 0, images * tokens - covered))
     return rearrange(out, "(v t) n h -> v t n h", v=images), None
 

@@ -9,7 +9,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from g2vlm.attention import full_attention
+from g2vlm.attention import kernel_attention
 from g2vlm.config import HeadsConfig
 from g2vlm.layout import Grid
 from g2vlm.rope import grid_angles, rotate_planar
@@ -50,7 +50,7 @@ class CrossAttention(nn.Module):
 
 def _attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     q, k, v = (rearrange(x, "v t n h -> v n t h") for x in (q, k, v))
-    return rearrange(full_attention(q, k, v), "v n t h -> v t (n h)")
+    return rearrange(kernel_attention(q, k, v), "v n t h -> v t (n h)")
 
 
 class Mlp(nn.Module):

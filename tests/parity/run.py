@@ -504,7 +504,12 @@ def pack_layout(model: G2VLM, pack: Pack) -> Layout:
         num_views, num_pictures = (int((starts & (ids[1:] == patch)).sum()) for patch in (VIEW_PATCH, IMAGE_PATCH))
         samples.append(segments_of(ids, config.tokens, views[:num_views], pictures[:num_pictures]))
         views, pictures = views[num_views:], pictures[num_pictures:]
-    return lay_out(samples, visibility=config.visibility, view_positions=config.view_positions)
+    return lay_out(
+        samples,
+        visibility=config.visibility,
+        view_context=config.view_context,
+        view_positions=config.view_positions,
+    )
 
 
 def check_train_variant(case: Case, variant: str, model: G2VLM, pack: Pack) -> None:
