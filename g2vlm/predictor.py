@@ -1,25 +1,22 @@
-"""A model ready for use: photos in, depth, cameras and points out, in the units and frames a person expects."""
+"""A model ready for use: photos in, depth, cameras and points out, and answers in words."""
 
 import time
 from collections.abc import Sequence
 from importlib.metadata import version
-from pathlib import Path
+from typing import Unpack, overload
 
-import numpy as np
 import torch
-from jaxtyping import Bool, Float
-from PIL import Image
+from jaxtyping import Float
 from torch import Tensor
 
-from g2vlm.geometry.camera import intrinsics_from_points, rescale_intrinsics
-from g2vlm.geometry.points import depth_jumps, normals_from_points
-from g2vlm.geometry.pose import in_first_frame, transform
+from g2vlm.answering import Asking, Reasoning, Request, Session, answer_all
+from g2vlm.conversation import MAX_FRAMES, Message, read_photos
 from g2vlm.model import G2VLM
-from g2vlm.pictures import Photo, read_photo, to_views
+from g2vlm.pictures import PhotoLike, to_views
 from g2vlm.processor import Processor
-from g2vlm.records import Geometry, Provenance, Reconstruction
-
-PhotoLike = Photo | str | Path | Image.Image
+from g2vlm.reconstruction import reconstruction_of
+from g2vlm.records import Answer, Box, Geometry, Mark, Provenance, Reconstruction
+from g2vlm.speaking import Decoding, GeometryInput, Speaker
 
 
 class Predictor:
@@ -47,27 +44,16 @@ class Predictor:
         started = time.perf_counter()
         config = self.model.config
         torch.manual_seed(seed)
-        photos = [_photo(photo, index) for index, photo in enumerate(photos)]
-        if not photos:
+        read_in = read_photos(photos)
+        if not read_in:
             raise ValueError("no photo was given; at least one is needed")
         resolution = config.resolution if resolution is None else resolution
-        views = to_views(photos, resolution, config.patch_size, config.view_resize)
+        views = to_views(read_in, resolution, config.patch_size, config.view_resize)
         read = time.perf_counter()
         geometry = self.geometry(views)
         done = time.perf_counter()
-        provenance = Provenance(
-            model=self.source,
-            checkpoint_sha256=self.checkpoint_sha256,
-            versions={name: version(name) for name in ("g2vlm", "torch", "transformers")},
-            settings={
-                "resolution": resolution,
-                "seed": seed,
-                "device": str(self.model.device),
-                "dtype": str(self.model.dtype).removeprefix("torch."),
-            },
-            seconds={"resize": read - started, "model": done - read},
-        )
-        return reconstruction_of(geometry, photos, views, provenance)
+        seconds = {"resize": read - started, "model": done - read}
+        return reconstruction_of(geometry, read_in, views, self._provenance(resolution, seed, seconds))
 
     @torch.no_grad()  # not inference_mode: roma keeps a table from its first call, which training must be able to use
     def geometry(self, views: Sequence[Float[Tensor, "3 _height _width"]]) -> Geometry:
@@ -77,63 +63,125 @@ class Predictor:
         ids = self.processor.reconstruction_ids([model.grid(view) for view in views]).to(model.device)
         return model(ids, views=views, logits_to_keep=None, read_geometry=True).geometry
 
+    @overload
+    def answer(
+        self,
+        photos: Sequence[PhotoLike],
+        question: str,
+        *,
+        marks: Sequence[Mark] = (),
+        boxes: Sequence[Box] = (),
+        geometry: GeometryInput = "on",
+        reasoning: Reasoning | None = None,
+        with_reconstruction: bool = False,
+        resolution: int | None = None,
+        seed: int = 0,
+        **decoding: Unpack[Decoding],
+    ) -> Answer: ...
 
-def reconstruction_of(
-    geometry: Geometry,
-    photos: Sequence[Photo],
-    views: Sequence[Float[Tensor, "3 _height _width"]],
-    provenance: Provenance,
-) -> Reconstruction:
-    """What the heads said, for a person: world frame at view 0, intrinsics in the photos' own pixels, NumPy arrays."""
-    poses = in_first_frame(geometry.poses.float())
-    maps = [_view_maps(geometry, index) for index in range(len(views))]
-    fits = [intrinsics_from_points(m["local"][None], m["confidence"][None] * m["mask"][None]) for m in maps]
-    intrinsics = [
-        rescale_intrinsics(fit.intrinsics[0], (view.shape[1], view.shape[2]), photo.size)
-        for fit, view, photo in zip(fits, views, photos, strict=True)
-    ]
-    return Reconstruction(
-        names=tuple(photo.name for photo in photos),
-        images=tuple((255 * view.permute(1, 2, 0)).round().byte().cpu().numpy() for view in views),
-        depth=tuple(_array(m["local"][..., 2]) for m in maps),
-        points=tuple(_array(transform(pose, m["local"])) for pose, m in zip(poses, maps, strict=True)),
-        normals=tuple(_array(m["normals"]) for m in maps),
-        confidence=tuple(_array(m["confidence"]) for m in maps),
-        mask=tuple(m["mask"].cpu().numpy() for m in maps),
-        poses=_array(poses),
-        intrinsics=_array(torch.stack(intrinsics)),
-        intrinsics_error=_array(torch.cat([fit.relative_error for fit in fits])),
-        original_sizes=tuple(photo.size for photo in photos),
-        scale="scale_free",
-        provenance=provenance,
-    )
+    @overload
+    def answer(
+        self,
+        *,
+        messages: Sequence[Message],
+        marks: Sequence[Mark] = (),
+        boxes: Sequence[Box] = (),
+        max_frames: int = MAX_FRAMES,
+        frame_labels: bool = False,
+        geometry: GeometryInput = "on",
+        reasoning: Reasoning | None = None,
+        with_reconstruction: bool = False,
+        resolution: int | None = None,
+        seed: int = 0,
+        **decoding: Unpack[Decoding],
+    ) -> Answer: ...
 
+    def answer(
+        self,
+        photos: Sequence[PhotoLike] = (),
+        question: str = "",
+        *,
+        messages: Sequence[Message] | None = None,
+        marks: Sequence[Mark] = (),
+        boxes: Sequence[Box] = (),
+        max_frames: int = MAX_FRAMES,
+        frame_labels: bool = False,
+        geometry: GeometryInput = "on",
+        reasoning: Reasoning | None = None,
+        with_reconstruction: bool = False,
+        resolution: int | None = None,
+        seed: int = 0,
+        **decoding: Unpack[Decoding],
+    ) -> Answer:
+        """The answer to a question about photos of one static scene, or to the last question of a chat.
 
-def _view_maps(geometry: Geometry, index: int) -> dict[str, Tensor]:
-    """One view's camera-frame points, normals, confidence, and which pixels are finite and off depth edges."""
-    local = geometry.local_points[index].float()
-    mask = _is_usable(local)
-    logits = None if geometry.confidence is None else geometry.confidence[index].float()
-    return {
-        "local": local,
-        "mask": mask,
-        "confidence": torch.ones_like(local[..., 2]) if logits is None else logits.sigmoid(),
-        "normals": normals_from_points(local, mask) if geometry.normals is None else geometry.normals[index].float(),
-    }
+        messages: a chat in the format of transformers, see `conversation.Message`; its photos are numbered as they appear,
+        and all of them are views of one scene. max_frames, frame_labels: of videos, see `conversation.read_messages`.
+        marks, boxes: what the question speaks of by name; they are said before it, and drawn on the pictures.
+        geometry: what the geometric encoder sees, see `speaking.GeometryInput`: anything but "on" is for comparison.
+        reasoning: "geometry" lets the answer follow what was measured in the predicted geometry (`answer.evidence`).
+        with_reconstruction: `answer.reconstruction` is then what `reconstruct` gives for these photos, from the same forward.
+        It is equal if the configuration's view_context is "views". If it is "sequence", views also see the words before
+        them, which are not those that `reconstruct` puts there: the result is then near, but not equal.
+        seed: of sampling, and of the shuffle of geometry="shuffled".
+        decoding: arguments of transformers' `generate`, see `speaking.Decoding`.
+        """
+        request = Request(photos, question, messages, marks, boxes, max_frames, frame_labels)
+        return self.answer_batch(
+            [request],
+            geometry=geometry,
+            reasoning=reasoning,
+            with_reconstruction=with_reconstruction,
+            resolution=resolution,
+            seed=seed,
+            **decoding,
+        )[0]
 
+    def answer_batch(
+        self,
+        requests: Sequence[Request],
+        *,
+        geometry: GeometryInput = "on",
+        reasoning: Reasoning | None = None,
+        with_reconstruction: bool = False,
+        resolution: int | None = None,
+        seed: int = 0,
+        **decoding: Unpack[Decoding],
+    ) -> list[Answer]:
+        """What `answer` says to each request; all are computed at once. What is sampled depends on the whole batch."""
+        asking = Asking(geometry, reasoning, with_reconstruction, seed, decoding)
+        return answer_all(self._speaker(), requests, asking, resolution, self._provenance(resolution, seed, {}))
 
-def _is_usable(local: Float[Tensor, "height width 3"]) -> Bool[Tensor, "height width"]:
-    finite = local.isfinite().all(-1)
-    return finite & ~depth_jumps(local[..., 2], finite)
+    def open(
+        self,
+        photos: Sequence[PhotoLike],
+        *,
+        geometry: GeometryInput = "on",
+        resolution: int | None = None,
+        seed: int = 0,
+    ) -> Session:
+        """Read photos once, for many questions: `session.ask(question)`. Arguments as for `answer`."""
+        speaker = self._speaker()
+        scene = speaker.scene(read_photos(photos), geometry, resolution, seed)
+        return Session(speaker, scene, geometry, self._provenance(resolution, seed, {}))
 
+    def _speaker(self) -> Speaker:
+        if not self.model.config.has_language:
+            raise ValueError(
+                f"these weights see but do not speak: {self.source} was trained on geometry alone; take others to ask questions"
+            )
+        return Speaker(self.model, self.processor)
 
-def _photo(photo: PhotoLike, index: int) -> Photo:
-    if isinstance(photo, Photo):
-        return photo
-    if isinstance(photo, Image.Image):
-        return Photo(f"view_{index:03d}", np.asarray(photo.convert("RGB")))
-    return read_photo(photo)
-
-
-def _array(x: Tensor) -> np.ndarray:
-    return x.float().cpu().numpy()
+    def _provenance(self, resolution: int | None, seed: int, seconds: dict[str, float]) -> Provenance:
+        return Provenance(
+            model=self.source,
+            checkpoint_sha256=self.checkpoint_sha256,
+            versions={name: version(name) for name in ("g2vlm", "torch", "transformers")},
+            settings={
+                "resolution": self.model.config.resolution if resolution is None else resolution,
+                "seed": seed,
+                "device": str(self.model.device),
+                "dtype": str(self.model.dtype).removeprefix("torch."),
+            },
+            seconds=seconds,
+        )

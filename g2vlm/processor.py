@@ -5,17 +5,14 @@ from dataclasses import dataclass
 
 import torch
 from jaxtyping import Int
+from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers
 from torch import Tensor
-from transformers import PreTrainedTokenizerBase
+from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
 from g2vlm.config import TokenIds
+from g2vlm.conversation import Turn
 from g2vlm.layout import Grid
-
-RECONSTRUCTION_PROMPT = "Reconstruct the 3D scene."
-"""What stands before the views when only geometry is wanted, in the released model as in ours."""
-
-SYSTEM_PROMPT = "You are a helpful assistant."
-"""What every conversation begins with, in the released model as in ours."""
+from g2vlm.prompts import RECONSTRUCTION_PROMPT, SYSTEM_PROMPT
 
 
 @dataclass(frozen=True)
@@ -35,7 +32,13 @@ class Processor:
     def question_ids(
         self, question: str, *, view_grids: Sequence[Grid] = (), picture_grids: Sequence[Grid] = ()
     ) -> Int[Tensor, " tokens"]:
-        """Ids of a conversation up to where the answer begins: one block of views, then pictures, then the question.
+        """Ids of a conversation up to where the answer begins: one block of views, then pictures, then the question."""
+        return torch.cat([self.context_ids(view_grids, picture_grids), self.asking_ids(question)])
+
+    def context_ids(
+        self, view_grids: Sequence[Grid] = (), picture_grids: Sequence[Grid] = ()
+    ) -> Int[Tensor, " tokens"]:
+        """Ids of what all questions about the same views begin with: the system's turn, views and pictures.
 
         view_grids: patches of each view. picture_grids: tokens of each picture, after the vision tower's 2 x 2 merge.
         """
@@ -45,8 +48,47 @@ class Processor:
             ids += self._placeholders(t.view_patch, grid)
         for grid in picture_grids:
             ids += self._placeholders(t.image_patch, grid)
-        ids += [*self.words(question), t.eos, t.newline, t.bos, *self.words("assistant"), t.newline]
         return torch.tensor(ids)
+
+    def conversation_ids(
+        self, turns: Sequence[Turn], *, view_grids: Sequence[Grid] = (), picture_grids: Sequence[Grid] = ()
+    ) -> Int[Tensor, " tokens"]:
+        """Ids of several turns up to where the answer begins; of one turn of pictures and a question, `question_ids`.
+
+        All views form one block, at the start of the first turn that has pictures; pictures stand where their turn puts them.
+        Without `picture_grids`, photos are seen as views alone.
+        """
+        t = self.tokens
+        turns = turns if turns[0].role == "system" else (Turn("system", (SYSTEM_PROMPT,)), *turns)
+        views = [id for grid in view_grids for id in self._placeholders(t.view_patch, grid)]
+        ids: list[int] = []
+        for turn in turns:
+            ids += [t.bos, *self._opening(turn)]
+            if turn.has_photos:
+                ids += views
+                views = []
+            ids += [*self._body(turn, picture_grids), t.eos, t.newline]
+        return torch.tensor([*ids, t.bos, *self.words("assistant"), t.newline])
+
+    def _opening(self, turn: Turn) -> list[int]:
+        """Who speaks; the system's words are one text with its name, for so they were learnt."""
+        if turn.role == "system":
+            return self.words("".join(["system\n", *(part for part in turn.parts if isinstance(part, str))]))
+        return self.words("user\n") if turn.role == "user" else [*self.words("assistant"), self.tokens.newline]
+
+    def _body(self, turn: Turn, picture_grids: Sequence[Grid]) -> list[int]:
+        ids: list[int] = []
+        for part in () if turn.role == "system" else turn.parts:
+            if isinstance(part, str):
+                ids += self.words(part)
+            elif picture_grids:
+                ids += self._placeholders(self.tokens.image_patch, picture_grids[part])
+        return ids
+
+    def asking_ids(self, question: str) -> Int[Tensor, " tokens"]:
+        """Ids of a question and of all that stands between it and its answer."""
+        t = self.tokens
+        return torch.tensor([*self.words(question), t.eos, t.newline, t.bos, *self.words("assistant"), t.newline])
 
     def answer_ids(self, answer: str) -> Int[Tensor, " tokens"]:
         """Ids of an answer and the token that ends it."""
@@ -60,11 +102,15 @@ class Processor:
         return [self.tokens.vision_start, *[patch] * (grid[0] * grid[1]), self.tokens.vision_end]
 
 
-def byte_tokenizer(tokens: TokenIds) -> PreTrainedTokenizerBase:
-    """A tokenizer without merges: the 256 bytes in order, then the special ids; for models trained from nothing."""
-    from tokenizers import Tokenizer, decoders, models, pre_tokenizers
-    from transformers import PreTrainedTokenizerFast
+WORDS = r" ?\p{L}+| ?\p{N}| ?[^\s\p{L}\p{N}]+|\s"
+"""What merges never cross: a word, a single digit or a run of signs, each with the space before it."""
 
+
+def byte_tokenizer(tokens: TokenIds, merges: Sequence[tuple[str, str]] = ()) -> PreTrainedTokenizerFast:
+    """A byte-level tokenizer for models trained from nothing: the 256 bytes in order, the special ids, then what is merged.
+
+    merges: pairs in order of rank, in the symbols of byte-level BPE; none leaves every byte a token.
+    """
     vocabulary = {symbol: byte for byte, symbol in enumerate(_byte_symbols())}
     special = {
         "<|im_start|>": tokens.bos,
@@ -75,8 +121,14 @@ def byte_tokenizer(tokens: TokenIds) -> PreTrainedTokenizerBase:
         "<|image_pad|>": tokens.image_patch,
         "<|endoftext|>": tokens.pad,
     }
-    backend = Tokenizer(models.BPE(vocab=vocabulary | special, merges=[]))
-    backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
+    vocabulary |= special
+    first = max(vocabulary.values()) + 1
+    vocabulary |= {"".join(pair): first + rank for rank, pair in enumerate(merges)}
+    backend = Tokenizer(models.BPE(vocab=vocabulary, merges=list(merges)))
+    split = pre_tokenizers.Split(Regex(WORDS), behavior="isolated")
+    backend.pre_tokenizer = pre_tokenizers.Sequence(
+        [split, pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)]
+    )
     backend.decoder = decoders.ByteLevel()
     return PreTrainedTokenizerFast(
         tokenizer_object=backend,

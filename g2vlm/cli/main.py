@@ -8,14 +8,16 @@ ours.
 import errno
 import sys
 from collections.abc import Sequence
-from types import TracebackType
 from typing import Annotated, NoReturn
 
 import typer
 
 from g2vlm import __version__
+from g2vlm.cli.ask import ask
+from g2vlm.cli.chat import chat
 from g2vlm.cli.convert import convert
 from g2vlm.cli.data import data
+from g2vlm.cli.errors import raised_here
 from g2vlm.cli.predict import predict
 from g2vlm.cli.rooms import rooms
 from g2vlm.cli.train import train
@@ -29,6 +31,8 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.command()(predict)
+app.command()(ask)
+app.command()(chat)
 app.command()(convert)
 app.command()(rooms)
 app.add_typer(data, name="data")
@@ -64,21 +68,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
     try:
         app(arguments)
     except ValueError as error:
-        if not _raised_here(error.__traceback__):
+        if not raised_here(error.__traceback__):
             raise
         _refuse(str(error))
     except OSError as error:
         if error.errno is None or error.filename is None:
             raise
         _refuse(f"{error.filename}: {error.strerror}; {CURES.get(error.errno, 'check the path')}")
-
-
-def _raised_here(traceback: TracebackType | None) -> bool:
-    """Whether the innermost frame is of this package: other libraries raise ValueError at our mistakes, too."""
-    module = ""
-    while traceback is not None:
-        module, traceback = traceback.tb_frame.f_globals["__name__"], traceback.tb_next
-    return module.split(".")[0] == "g2vlm"
 
 
 def _refuse(message: str) -> NoReturn:

@@ -5,14 +5,16 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from g2vlm.cli import main
+from g2vlm.conversation import Message, read_messages
 from g2vlm.pictures import Photo, to_views
-from g2vlm.records import Provenance, Reconstruction
+from g2vlm.records import Answer, Provenance, Reconstruction, Statement
 
 
 @dataclass(frozen=True)
@@ -37,13 +39,48 @@ def run(monkeypatch, capsys) -> Callable[..., Outcome]:
     return run
 
 
+def fake_answer(question: str, *, is_first: bool, reasoning: str | None) -> Answer:
+    """The question backwards."""
+    evidence = (Statement("depth", "depth A 1.50 u", 1.5, "u", (0,), ((5.0, 6.0),)),) if reasoning else ()
+    return Answer(question[::-1], evidence, None, 20, 12, len(question), {"first_token": 0.5 + is_first, "all": 2.0})
+
+
+@dataclass
+class FakeSession:
+    """Photos that a FakeHub was asked to open."""
+
+    hub: "FakeHub"
+    photos: Sequence[Photo]
+
+    def ask(self, question: str, **options: Any) -> Answer:
+        is_first = not any("question" in asked for asked in self.hub.asked)
+        self.hub.asked.append({"question": question, **options})
+        return fake_answer(question, is_first=is_first, reasoning=options["reasoning"])
+
+    @property
+    def reconstruction(self) -> Reconstruction:
+        return self.hub.reconstruct(self.photos)
+
+
 @dataclass
 class FakeHub:
-    """Remembers how it was called; sees a flat wall in every photo."""
+    """Remembers how it was called; sees a flat wall in every photo, and answers with the question backwards."""
 
     loaded: list[tuple] = field(default_factory=list)
     asked: list[dict] = field(default_factory=list)
     converted: list[tuple] = field(default_factory=list)
+    source: str = "fake"
+    checkpoint_sha256: str = "0" * 64
+
+    def open(self, photos: Sequence[Photo], **options: Any) -> FakeSession:
+        self.asked.append({"names": [photo.name for photo in photos], **options})
+        return FakeSession(self, photos)
+
+    def answer(self, *, messages: Sequence[Message], **options: Any) -> Answer:
+        conversation = read_messages(messages)
+        self.asked.append({"turns": conversation.turns, "names": [p.name for p in conversation.photos], **options})
+        question = str(conversation.turns[-1].parts[-1])
+        return fake_answer(question, is_first=False, reasoning=options["reasoning"])
 
     def load(self, model: str | None, *, device: str, dtype: str) -> "FakeHub":
         self.loaded.append((model, device, dtype))

@@ -1,0 +1,454 @@
+"""What can be measured in a scene's geometry, as short lines that stand before an answer (docs/questions.md: Evidence).
+
+Lengths are said in metres ("m") where the scene is metric, otherwise in "u": the mean distance of the visible points
+from their cameras. A scene and the same scene at another scale therefore say the same.
+"""
+
+import math
+import re
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import combinations, islice, pairwise
+from typing import Literal, NamedTuple, get_args
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float
+
+from g2vlm.geometry.camera import unproject
+from g2vlm.geometry.points import depth_jumps, normals_from_points
+from g2vlm.geometry.pose import in_first_frame, transform
+from g2vlm.records import Box, Mark, Reconstruction, Scale, Statement, Views
+
+Kind = Literal["depth", "extent", "distance", "sees", "motion", "room"]
+
+ABOUT_MARKS: tuple[Kind, ...] = ("depth", "extent", "distance", "sees")
+"""Measured by default where something is marked."""
+
+ABOUT_VIEWS: tuple[Kind, ...] = ("motion", "room")
+"""Measured by default where nothing is."""
+
+MAX_LINES = 10
+MAX_MOTIONS = 4
+
+UNKNOWN = "unknown"
+HEAD, TAIL = "Measured:", "Answer:"
+
+IN_FRONT = 0.1
+"""Part of a point's depth by which something has to stand before it to hide it."""
+
+SAME_DEPTH = 0.25
+"""Part of a box's median depth within which a point belongs to what the box is drawn around, and not to its background."""
+
+OUTERMOST = 0.01
+"""Part of the points that may lie outside an extent, at either end."""
+
+GRID = 32
+"""About how many pixels along the longer side of a view the size of the room is measured with.
+
+Normals of neighbours that are far apart are less noisy: of 24, 32, 48 and 84, this one gave the best predicted sizes.
+"""
+
+Vector = Float[np.ndarray, "3"]
+Pixel = tuple[float, float]
+
+
+@dataclass(frozen=True)
+class Measurable:
+    """Geometry of one scene, predicted or true, in any world frame: one map per view, cameras OpenCV, camera-to-world.
+
+    mask: False where a map's values do not count; points and z-depth may be anything there.
+    intrinsics: in pixels of the photos, whose sizes (height, width) are `original_sizes`.
+    """
+
+    points: tuple[Float[np.ndarray, "_height _width 3"], ...]
+    depth: tuple[Float[np.ndarray, "_height _width"], ...]
+    mask: tuple[Bool[np.ndarray, "_height _width"], ...]
+    poses: Float[np.ndarray, "views 4 4"]
+    intrinsics: Float[np.ndarray, "views 3 3"]
+    original_sizes: tuple[tuple[int, int], ...]
+    scale: Scale
+
+    @property
+    def unit(self) -> str:
+        return "m" if self.scale == "metric" else "u"
+
+    @cached_property
+    def unit_length(self) -> float:
+        """What 1 in the text means, in the scene's own units; NaN for a scale-free scene without a single valid point."""
+        if self.scale == "metric":
+            return 1.0
+        from_cameras = np.concatenate(
+            [p[m] - c for p, m, c in zip(self.points, self.mask, self.poses[:, :3, 3], strict=True)]
+        )
+        # a norm of np.linalg takes half as long again, and this is most of the work
+        distances = np.sqrt(np.einsum("ij,ij->i", from_cameras, from_cameras))
+        return float(distances.mean(dtype=np.float64)) if len(distances) else math.nan
+
+
+def measurable_of(reconstruction: Reconstruction) -> Measurable:
+    """What can be measured in a prediction."""
+    return Measurable(
+        points=reconstruction.points,
+        depth=reconstruction.depth,
+        mask=reconstruction.mask,
+        poses=reconstruction.poses,
+        intrinsics=reconstruction.intrinsics,
+        original_sizes=reconstruction.original_sizes,
+        scale=reconstruction.scale,
+    )
+
+
+def measurable_from_truth(views: Views, scale: Scale = "scale_free") -> Measurable:
+    """What can be measured in the truth of one scene, masked like a prediction; marks are then in pixels of the views.
+
+    scale: `scale_free` says lengths as a prediction would; `metric` says them in the truth's own unit, metres.
+    """
+    if views.images.ndim != 4:
+        raise ValueError(
+            f"images are {tuple(views.images.shape)}; give the views of one scene, [views, 3, height, width]"
+        )
+    depth, mask, poses, intrinsics = views.depth, views.mask, views.poses, views.intrinsics
+    if depth is None or mask is None or poses is None or intrinsics is None:
+        raise ValueError("views without depth, mask, poses or intrinsics cannot be measured; set all four")
+    depth = torch.where(mask, depth, 0)
+    points = transform(in_first_frame(poses), unproject(depth, intrinsics))
+    return Measurable(
+        points=tuple(points.cpu().numpy()),
+        depth=tuple(depth.cpu().numpy()),
+        mask=tuple((mask & ~depth_jumps(depth, mask)).cpu().numpy()),
+        poses=in_first_frame(poses).cpu().numpy(),
+        intrinsics=intrinsics.cpu().numpy(),
+        original_sizes=((depth.shape[1], depth.shape[2]),) * len(depth),
+        scale=scale,
+    )
+
+
+def measure(
+    scene: Measurable,
+    marks: Sequence[Mark] = (),
+    boxes: Sequence[Box] = (),
+    *,
+    kinds: Sequence[Kind] | None = None,
+    max_lines: int = MAX_LINES,
+) -> tuple[Statement, ...]:
+    """The first `max_lines` statements, kind after kind in the order of `kinds`.
+
+    By default what can be said about the marks, or, where there are none, about the views. Every view and place is
+    taken to exist (see `g2vlm.marks.check_marks`). Values are as the text says them: lengths to two decimals.
+    """
+    if kinds is None:
+        kinds = ABOUT_MARKS if marks or boxes else ABOUT_VIEWS
+    for kind in kinds:
+        if kind not in get_args(Kind):
+            raise ValueError(f"nothing measures {kind!r}; choose from {', '.join(get_args(Kind))}")
+    for mark in (*marks, *boxes):
+        if mark.name.split() != [mark.name]:
+            raise ValueError(f"the name {mark.name!r} is not one word, as evidence needs; write it without spaces")
+    things = [*(_thing_at(scene, mark) for mark in marks), *(_thing_in(scene, box) for box in boxes)]
+    return tuple(islice((said for kind in kinds for said in _MEASURES[kind](scene, things)), max_lines))
+
+
+def evidence_text(statements: Sequence[Statement]) -> str:
+    """What stands in the assistant's turn before the answer, which follows it at once; empty without statements."""
+    if not statements:
+        return ""
+    return "\n".join([HEAD, *(statement.text for statement in statements), TAIL, ""])
+
+
+class Said(NamedTuple):
+    """One line of evidence, read back. names: the marks or views that it is about."""
+
+    kind: str
+    names: tuple[str, ...]
+    value: float | str
+    unit: str
+
+
+def parse_evidence(text: str) -> tuple[Said, ...]:
+    """The lines of evidence at the beginning of an assistant's turn, whose answer may follow; none if there are none."""
+    head, *lines = text.split("\n")
+    if head != HEAD:
+        return ()
+    if TAIL not in lines:
+        raise ValueError(f"no line {TAIL!r} ends the evidence; it must follow the last statement")
+    return tuple(_parsed(line) for line in lines[: lines.index(TAIL)])
+
+
+_NUMBER = r"\d+\.\d\d"
+
+
+def _line(kind: Kind, num_names: int, value: str, unit: str = " (?P<unit>[mu])") -> re.Pattern[str]:
+    return re.compile(rf"{kind}(?P<names>{' [^ ]+' * num_names}) (?:(?P<value>{value}){unit}|{UNKNOWN})")
+
+
+_GRAMMAR: dict[str, re.Pattern[str]] = {
+    "depth": _line("depth", 1, _NUMBER),
+    "extent": _line("extent", 1, f"{_NUMBER} {_NUMBER}"),
+    "distance": _line("distance", 2, _NUMBER),
+    "sees": _line("sees", 1, r"\d+(?: \d+)*", unit="(?P<unit>)"),
+    "motion": _line(
+        "motion",
+        2,
+        rf"turn (?:left|right) \d+ (?:left|right) {_NUMBER} (?:up|down) {_NUMBER} (?:forward|backward) {_NUMBER}",
+    ),
+    "room": _line("room", 0, f"{_NUMBER} {_NUMBER} {_NUMBER}"),
+}
+
+
+def _parsed(line: str) -> Said:
+    kind = line.split(" ")[0]
+    found = _GRAMMAR[kind].fullmatch(line) if kind in _GRAMMAR else None
+    if found is None:
+        raise ValueError(f"{line!r} is not a line of evidence; docs/questions.md says what is")
+    value = found["value"] or UNKNOWN
+    number = float(value) if re.fullmatch(_NUMBER, value) else value
+    return Said(kind, tuple(found["names"].split()), number, found["unit"] or "")
+
+
+@dataclass(frozen=True)
+class _Thing:
+    """A marked point, or what a box is drawn around.
+
+    pixels: in the photo of `view`; a box has two corners. point: in the world; depth: along the axis of `view`; extent:
+    along the right and down axes of `view`. NaN where the geometry does not say.
+    """
+
+    name: str
+    view: int
+    pixels: tuple[Pixel, ...]
+    point: Vector
+    depth: float
+    extent: tuple[float, float] | None = None
+
+    @property
+    def views(self) -> tuple[int, ...]:
+        """Of each of the pixels."""
+        return (self.view,) * len(self.pixels)
+
+
+_NOWHERE = np.full(3, np.nan)
+
+
+def _thing_at(scene: Measurable, mark: Mark) -> _Thing:
+    place = _nearest_valid(scene, mark.view, (mark.x, mark.y))
+    pixels = ((mark.x, mark.y),)
+    if place is None:
+        return _Thing(mark.name, mark.view, pixels, _NOWHERE, math.nan)
+    return _Thing(mark.name, mark.view, pixels, scene.points[mark.view][place], float(scene.depth[mark.view][place]))
+
+
+def _thing_in(scene: Measurable, box: Box) -> _Thing:
+    """The points of the box that are about as deep as its median; the rest is taken for background or for the way."""
+    pixels = ((box.left, box.top), (box.right, box.bottom))
+    left, top = _in_map(scene, box.view, pixels[0])
+    right, bottom = _in_map(scene, box.view, pixels[1])
+    inside = slice(math.floor(top), math.ceil(bottom)), slice(math.floor(left), math.ceil(right))
+    valid = scene.mask[box.view][inside]
+    if not valid.any():
+        return _Thing(box.name, box.view, pixels, _NOWHERE, math.nan, (math.nan, math.nan))
+    depth, pose = scene.depth[box.view][inside][valid], scene.poses[box.view]
+    middle = float(np.median(depth))
+    local = (scene.points[box.view][inside][valid] - pose[:3, 3]) @ pose[:3, :3]
+    local = local[np.abs(depth - middle) <= SAME_DEPTH * middle]
+    width, height = _extents(local[:, :2])
+    return _Thing(box.name, box.view, pixels, pose[:3, :3] @ np.median(local, 0) + pose[:3, 3], middle, (width, height))
+
+
+def _in_map(scene: Measurable, view: int, pixel: Pixel) -> Pixel:
+    """A place of the photo in the view's maps, which need not have its aspect ratio."""
+    (height, width), (rows, columns) = scene.original_sizes[view], scene.mask[view].shape
+    return pixel[0] * columns / width, pixel[1] * rows / height
+
+
+def _nearest_valid(scene: Measurable, view: int, pixel: Pixel) -> tuple[int, int] | None:
+    """(row, column) of the valid pixel nearest to a place of the photo, among the 3 x 3 around it."""
+    x, y = _in_map(scene, view, pixel)
+    top, left = max(int(y) - 1, 0), max(int(x) - 1, 0)
+    valid = np.argwhere(scene.mask[view][top : int(y) + 2, left : int(x) + 2]) + np.array([top, left])
+    if not len(valid):
+        return None
+    row, column = valid[((valid + 0.5 - (y, x)) ** 2).sum(1).argmin()]
+    return int(row), int(column)
+
+
+def _extents(points: Float[np.ndarray, "points axes"]) -> list[float]:
+    """Along each axis, without the outermost points."""
+    low, high = np.quantile(points, (OUTERMOST, 1 - OUTERMOST), axis=0)
+    return (high - low).tolist()
+
+
+def _depths(scene: Measurable, things: Sequence[_Thing]) -> Iterator[Statement]:
+    for thing in things:
+        yield _lengths(scene, "depth", (thing.name,), [thing.depth], thing.views, thing.pixels)
+
+
+def _extents_of_boxes(scene: Measurable, things: Sequence[_Thing]) -> Iterator[Statement]:
+    for thing in things:
+        if thing.extent is not None:
+            yield _lengths(scene, "extent", (thing.name,), thing.extent, thing.views, thing.pixels)
+
+
+def _distances(scene: Measurable, things: Sequence[_Thing]) -> Iterator[Statement]:
+    for a, b in combinations(things, 2):
+        distance = float(np.linalg.norm(a.point - b.point))
+        yield _lengths(scene, "distance", (a.name, b.name), [distance], a.views + b.views, a.pixels + b.pixels)
+
+
+def _sightings(scene: Measurable, things: Sequence[_Thing]) -> Iterator[Statement]:
+    for thing in things:
+        if math.isnan(thing.depth):
+            yield _statement("sees", (thing.name,), UNKNOWN, "", thing.views, thing.pixels)
+            continue
+        seen = [(view, pixel) for view in range(len(scene.poses)) for pixel in _pixels_of(scene, thing, view)]
+        words = " ".join(map(str, dict.fromkeys(view for view, _ in seen)))
+        yield _statement("sees", (thing.name,), words, "", *zip(*seen, strict=True))
+
+
+def _pixels_of(scene: Measurable, thing: _Thing, view: int) -> tuple[Pixel, ...]:
+    """Where a thing appears in a view's photo; nothing where it lies outside, or something stands before it."""
+    if view == thing.view:
+        return thing.pixels
+    pose, (height, width) = scene.poses[view], scene.original_sizes[view]
+    local = pose[:3, :3].T @ (thing.point - pose[:3, 3])
+    if local[2] <= 0:
+        return ()
+    x, y, _ = (scene.intrinsics[view] @ local / local[2]).tolist()
+    if not (0 <= x < width and 0 <= y < height):
+        return ()
+    place = _nearest_valid(scene, view, (x, y))
+    is_seen = place is not None and scene.depth[view][place] >= (1 - IN_FRONT) * local[2]
+    return ((x, y),) if is_seen else ()
+
+
+def _motions(scene: Measurable, things: Sequence[_Thing]) -> Iterator[Statement]:
+    for first, second in islice(pairwise(range(len(scene.poses))), MAX_MOTIONS):
+        a, b = scene.poses[first], scene.poses[second]
+        right, down, forward = (a[:3, :3].T @ (b[:3, 3] - a[:3, 3]) / scene.unit_length).tolist()
+        ahead = a[:3, :3].T @ b[:3, 2]  # where the second camera looks, in the first one's frame
+        turn = math.degrees(math.atan2(ahead[0], ahead[2]))
+        value, unit = UNKNOWN, ""
+        if math.isfinite(right + down + forward + turn):
+            parts = (
+                f"turn {_signed(turn, 'right', 'left', 0)}",
+                _signed(right, "right", "left"),
+                _signed(-down, "up", "down"),
+                _signed(forward, "forward", "backward"),
+            )
+            value, unit = " ".join(parts), scene.unit
+        yield _statement("motion", (str(first), str(second)), value, unit, (first, second))
+
+
+def _signed(value: float, positive: str, negative: str, decimals: int = 2) -> str:
+    """A number whose sign is a word; what is rounded to zero is positive."""
+    rounded = round(value, decimals)
+    return f"{negative if rounded < 0 else positive} {abs(rounded):.{decimals}f}"
+
+
+def _room(scene: Measurable, things: Sequence[_Thing]) -> Iterator[Statement]:
+    views = tuple(range(len(scene.poses)))
+    yield _lengths(scene, "room", (), _room_size(scene), views)
+
+
+def _room_size(scene: Measurable) -> list[float]:
+    """Length, width (the shorter) and height of what holds all cameras and nearly all points, along the room's axes."""
+    steps = [max(1, max(mask.shape) // GRID) for mask in scene.mask]
+    maps = [
+        (p[::n, ::n], m[::n, ::n], pose)
+        for p, m, pose, n in zip(scene.points, scene.mask, scene.poses, steps, strict=True)
+    ]
+    points = np.concatenate([points[mask] for points, mask, _ in maps])
+    if not len(points):
+        return [math.nan] * 3
+    normals = np.concatenate([_normals(*view) for view in maps])
+    axes = _room_axes(normals, scene.poses)
+    low, high = np.quantile(points @ axes.T, (OUTERMOST, 1 - OUTERMOST), axis=0)
+    cameras = scene.poses[:, :3, 3] @ axes.T
+    one, other, height = (np.maximum(high, cameras.max(0)) - np.minimum(low, cameras.min(0))).tolist()
+    return [max(one, other), min(one, other), height]
+
+
+def _normals(
+    points: Float[np.ndarray, "height width 3"],
+    mask: Bool[np.ndarray, "height width"],
+    pose: Float[np.ndarray, "4 4"],
+) -> Float[np.ndarray, "pixels 3"]:
+    """Of the pixels that have one; in the world, towards the camera."""
+    from_camera = torch.from_numpy(points - pose[:3, 3])
+    normals = normals_from_points(from_camera, torch.from_numpy(mask)).numpy()
+    return normals[(normals != 0).any(-1)]
+
+
+def _room_axes(
+    normals: Float[np.ndarray, "pixels 3"], poses: Float[np.ndarray, "views 4 4"]
+) -> Float[np.ndarray, "3 3"]:
+    """Unit rows: two level axes along the walls, and up.
+
+    Up is the direction of floors and ceilings: the normals nearest to the cameras' mean up, in a cone that narrows around
+    its own mean. The walls' direction is the fullest one among level normals, where a quarter turn makes no difference.
+    """
+    up = _unit(-poses[:, :3, 1].mean(0))
+    for degrees in (40, 20, 10, 5):
+        cosines = normals @ up
+        near = np.abs(cosines) > math.cos(math.radians(degrees))
+        if near.any():
+            up = _unit((normals[near] * np.sign(cosines[near, None])).sum(0))
+    right = _unit(np.cross(poses[0, :3, 2], up))
+    ahead = np.cross(up, right)
+    level = normals[np.abs(normals @ up) < math.sin(math.radians(20))]
+    angle = _main_direction(np.arctan2(level @ ahead, level @ right))
+    c, s = math.cos(angle), math.sin(angle)
+    return np.stack([c * right + s * ahead, c * ahead - s * right, up])
+
+
+def _main_direction(angles: Float[np.ndarray, " angles"]) -> float:
+    """The angle about which most others lie, modulo a quarter turn; 0 of none."""
+    quarter = math.pi / 2
+    counts = np.histogram(angles % quarter, bins=45, range=(0, quarter))[0]
+    peak = (counts + np.roll(counts, 1) + np.roll(counts, -1)).argmax()
+    offsets = (angles - (peak + 0.5) * quarter / 45 + quarter / 2) % quarter - quarter / 2
+    near = offsets[np.abs(offsets) < math.radians(5)]
+    return float((peak + 0.5) * quarter / 45 + near.mean()) if len(near) else 0.0
+
+
+def _unit(vector: Vector) -> Vector:
+    return vector / np.linalg.norm(vector)
+
+
+_MEASURES: dict[Kind, Callable[[Measurable, Sequence[_Thing]], Iterator[Statement]]] = {
+    "depth": _depths,
+    "extent": _extents_of_boxes,
+    "distance": _distances,
+    "sees": _sightings,
+    "motion": _motions,
+    "room": _room,
+}
+
+
+def _lengths(
+    scene: Measurable,
+    kind: Kind,
+    names: tuple[str, ...],
+    lengths: Sequence[float],
+    views: tuple[int, ...],
+    pixels: tuple[Pixel, ...] = (),
+) -> Statement:
+    """One or several lengths of the scene in the unit of the text."""
+    said = [length / scene.unit_length for length in lengths]
+    if not all(map(math.isfinite, said)):
+        return _statement(kind, names, UNKNOWN, "", views, pixels)
+    value = round(said[0], 2) if len(said) == 1 else " ".join(f"{length:.2f}" for length in said)
+    return _statement(kind, names, value, scene.unit, views, pixels)
+
+
+def _statement(
+    kind: Kind,
+    names: tuple[str, ...],
+    value: float | str,
+    unit: str,
+    views: tuple[int, ...],
+    pixels: tuple[Pixel, ...] = (),
+) -> Statement:
+    words = (kind, *names, value if isinstance(value, str) else f"{value:.2f}", unit)
+    return Statement(kind, " ".join(word for word in words if word), value, unit, views, pixels)
