@@ -93,6 +93,45 @@ def show(
         print(written)
 
 
+@data.command(no_args_is_help=True)
+def questions(
+    path: Annotated[Path, typer.Argument(metavar="FILE", help="Questions with answers: JSON, JSON lines or parquet.")],
+    media: Annotated[
+        Path | None, typer.Option(help="Folder of the pictures and videos; also looks whether all are there.")
+    ] = None,
+    examples: Annotated[int, typer.Option(min=0, help="Show so many rows.")] = 3,
+) -> None:
+    """Count the rows of a file of questions, good and bad by what is wrong, and show a few. Exit code 1 if any is bad."""
+    from g2vlm.data.summary import summary_of
+    from g2vlm.data.vqa import QuestionFile
+
+    found = summary_of(QuestionFile(path), media, examples)
+    for line in found.lines():
+        print(line)
+    if found.num_bad:
+        raise typer.Exit(1)
+
+
+@data.command(no_args_is_help=True)
+def tokenizer(
+    out: Annotated[Path, typer.Argument(metavar="FILE", help="Where to write it: a tokenizer.json.")],
+    texts: Annotated[
+        list[Path] | None, typer.Option(help="A text beside the questions, in UTF-8; may be repeated.")
+    ] = None,
+    num_rooms: Annotated[int, typer.Option("--rooms", min=1, help="Procedural rooms that are asked about.")] = 250,
+    size: Annotated[int, typer.Option(min=300, help="Tokens in all: bytes, special ones and what is merged.")] = 2048,
+) -> None:
+    """Train a small byte-level BPE tokenizer on questions about procedural rooms, for models that start from nothing."""
+    from g2vlm import presets
+    from g2vlm.atomic import write_whole
+    from g2vlm.data.tokenizer import room_texts, trained_tokenizer
+
+    lines = [line for path in texts or () for line in path.read_text(encoding="utf-8").splitlines()]
+    made = trained_tokenizer([*room_texts(num_rooms), *lines], size, presets.tiny().tokens)
+    write_whole(out, made.backend_tokenizer.to_str(pretty=True))
+    print(f"{out}: {len(made)} tokens")
+
+
 def _scenes(path: Path, kind: str | None) -> Iterator["Scene"]:
     """Of a folder of shards, or of a data set of a kind."""
     if kind is None:

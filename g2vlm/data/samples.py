@@ -3,15 +3,20 @@
 import random
 from collections.abc import Iterable
 from dataclasses import dataclass, fields, is_dataclass, replace
-from typing import Any, Protocol, TypeVar
+from typing import Any, Literal, Protocol, TypeVar
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float, Int, Shaped
 from torch import Tensor
 
 from g2vlm.records import IGNORE, Views
 
 Record = TypeVar("Record")
+
+AnswerWeighting = Literal["token", "sample", "square_root"]
+"""What counts alike: every token of an answer, every answer, or something between: a token of an answer of n counts n ** -0.5."""
+
+LENGTH_POWERS: dict[AnswerWeighting, float] = {"token": 0.0, "square_root": 0.5, "sample": 1.0}
 
 
 class BadSample(ValueError):
@@ -33,6 +38,8 @@ class Sample:
 
     name: where it comes from, so that a log can point at it.
     ids: the whole sequence; placeholders stand for the patches of views and pictures.
+    branches: lengths of the texts at its end that go on from the same context and do not see each other: questions
+    about the same views, which are then encoded once for all of them.
     labels: the token that has to follow each token, `IGNORE` where nothing is to be learnt; None without any.
     views: of one scene [views, 3, height, width], for the geometric expert; they carry whatever truth is known.
     pixel_values, image_grid_thw: pictures for the semantic vision tower.
@@ -46,6 +53,7 @@ class Sample:
     pixel_values: Float[Tensor, "patches values"] | None = None
     image_grid_thw: Int[Tensor, "pictures 3"] | None = None
     has_fine_depth: bool = True
+    branches: tuple[int, ...] = ()
 
     @property
     def has_geometry(self) -> bool:
@@ -56,9 +64,15 @@ class Sample:
         views = self.views
         return views is not None and views.poses is not None and (views.depth is not None or len(views.images) > 1)
 
-    @property
-    def num_labels(self) -> int:
-        return 0 if self.labels is None else int((self.labels != IGNORE).sum())
+    def answer_weights(self, weighting: AnswerWeighting) -> Float[Tensor, " tokens"]:
+        """How much each token counts in the text loss: 0 where nothing is to be learnt."""
+        if self.labels is None:
+            return torch.zeros(len(self.ids))
+        is_learnt = self.labels != IGNORE
+        begins = is_learnt & ~torch.nn.functional.pad(is_learnt[:-1], (1, 0))
+        answer = torch.where(is_learnt, begins.cumsum(0), 0)
+        lengths = answer.bincount()[answer].float()
+        return is_learnt / lengths ** LENGTH_POWERS[weighting]
 
 
 @dataclass(frozen=True)
@@ -83,10 +97,9 @@ class Pack:
         """Samples that the geometric losses can use."""
         return sum(sample.has_geometry for sample in self.samples)
 
-    @property
-    def num_labels(self) -> int:
-        """Tokens that the text loss can use."""
-        return sum(sample.num_labels for sample in self.samples)
+    def answer_weight(self, weighting: AnswerWeighting) -> float:
+        """What the text loss of all samples is divided by, together with that of other packs."""
+        return sum(float(sample.answer_weights(weighting).sum()) for sample in self.samples)
 
 
 class Source(Protocol):
@@ -123,7 +136,7 @@ def to_device(record: Record, device: torch.device) -> Record:
     return replace(whole, **{field.name: moved(getattr(whole, field.name)) for field in fields(whole)})
 
 
-def left_padded(sequences: Iterable[Int[Tensor, " _tokens"]], value: int) -> Int[Tensor, "samples tokens"]:
+def left_padded(sequences: Iterable[Shaped[Tensor, " _tokens"]], value: int) -> Shaped[Tensor, "samples tokens"]:
     """Sequences of different lengths as one matrix, filled up on the left."""
     rows = list(sequences)
     longest = max(len(row) for row in rows)

@@ -1,23 +1,26 @@
 """Where samples come from: procedural rooms, scenes on disk, questions about rooms, and plain text."""
 
-import json
 import math
 import random
-from array import array
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Literal
 
 import numpy as np
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from g2vlm.conversation import Turn
 from g2vlm.data.augment import Augmentation, Fitted, fit, photometric
-from g2vlm.data.questions import LONGEST, ask
+from g2vlm.data.media import photos_of
+from g2vlm.data.questions import KINDS, LONGEST, Question, Seen, ask, seen_in
+from g2vlm.data.questions_short import short_questions
+from g2vlm.data.questions_words import LETTERS
 from g2vlm.data.recon import Frame, Scene, Shot
+from g2vlm.data.rows import BadRow
 from g2vlm.data.samples import BadSample, Bucket, Sample
 from g2vlm.data.sampling import (
     Counts,
@@ -31,13 +34,29 @@ from g2vlm.data.sampling import (
     usable_frames,
 )
 from g2vlm.data.scenes import TRAIN_SEEDS, Rooms, rooms
+from g2vlm.data.spar import draw_markers
+from g2vlm.data.vqa import QuestionFile, VqaRow
+from g2vlm.evidence import Measurable, evidence_text, measurable_from_truth, measure
 from g2vlm.layout import Grid
-from g2vlm.pictures import Photo, read_photo, semantic_patches, working_size
+from g2vlm.marks import draw_marks, words_of_marks
+from g2vlm.pictures import Photo, semantic_patches, working_size
 from g2vlm.processor import Processor
 from g2vlm.records import IGNORE, Views
 
+Input = Literal["views", "pictures"]
+"""What a question comes with: views for the geometric expert, pictures for the vision tower."""
+
 OVERLAP_TRIES = 4
 """How often frames are drawn anew when their overlap is out of range, before the sample counts as bad."""
+
+KIND_TRIES = 4
+"""How often a kind of question is tried on a room before another one takes its place."""
+
+SHORT_DEPTH = 0.4
+"""Part of the short questions that ask for depth."""
+
+BRANCH_STEP = 16
+"""Tokens; questions that share a context have multiples of it."""
 
 MERGED_PATCH = 28
 """Pixels along each side of what the vision tower makes one token of."""
@@ -202,92 +221,105 @@ def relative_poses(frames: Sequence[Frame]) -> Float[Tensor, "views 4 4"]:
     return torch.from_numpy(np.linalg.inv(poses[0]) @ poses).float()
 
 
-class Lines:
-    """A file of JSON lines, read one at a time; what is kept is where each line that is not blank begins, in bytes."""
-
-    def __init__(self, path: Path):
-        self.path, self.starts = path, array("q")
-        at = 0
-        with path.open("rb") as lines:
-            for line in lines:
-                if line.strip():
-                    self.starts.append(at)
-                at += len(line)
-        if not self.starts:
-            raise ValueError(f"{path}: holds no line; give JSON lines with a question and an answer")
-
-    def draw(self, draw: random.Random) -> tuple[str, dict[str, Any]]:
-        """Where a line lies, for messages, and what it says: a question and an answer at least."""
-        start = draw.choice(self.starts)
-        with self.path.open("rb") as lines:
-            lines.seek(start)
-            line = lines.readline()
-        place = f"{self.path} at byte {start}"
-        try:
-            record = json.loads(line)
-        except ValueError as error:
-            raise BadSample(f"{place}: is not JSON ({error})") from error
-        if not isinstance(record, dict):
-            raise BadSample(f"{place}: is not a JSON object with a question and an answer")
-        for key in ("question", "answer"):
-            if not isinstance(record.get(key), str) or not record[key].strip():
-                raise BadSample(f"{place}: has no {key}")
-        return place, record
-
-
 class TextSource:
-    """Questions and answers in words alone: a file of JSON lines with "question" and "answer"."""
+    """Questions and answers in words alone: a file in any format of `g2vlm.data.vqa` that has no pictures."""
 
     num_views: tuple[int, int] = (0, 0)
 
     def __init__(self, name: str, path: Path, processor: Processor):
-        self.name, self.lines, self.processor = name, Lines(path), processor
+        self.name, self.file, self.processor = name, QuestionFile(path), processor
 
     def num_tokens(self, bucket: Bucket) -> int:
         return 0
 
     def sample(self, draw: random.Random, bucket: Bucket) -> Sample:
-        place, record = self.lines.draw(draw)
-        ids, labels = lesson(self.processor, record["question"], record["answer"])
-        return Sample(f"{self.name}: {place}", ids, labels)
+        row = drawn_row(self.file, draw)
+        if row.has_media:
+            raise BadSample(f"{row.name}: has pictures; use a source of kind questions")
+        ids, labels = chat_lesson(self.processor, row.chat(0))
+        return Sample(f"{self.name}: {row.name}", ids, labels)
 
 
 class QuestionSource:
-    """Questions about photos: JSON lines with "question", "answer" and "images", paths from the file's own folder.
+    """Questions about photos and videos: a file in any format of `g2vlm.data.vqa`; rows without either are text.
 
-    Both encoders see every photo. The geometric one sees it at the packs' resolution, all of a sample in the shape of its
-    first; the vision tower sees it whole, with `picture_pixels` or fewer.
+    The geometric encoder sees every photo at the packs' resolution, all of a sample in the shape of its first; the vision
+    tower sees it whole, with `picture_pixels` or fewer, and with the markers that the row asks for. All answers of a
+    conversation are learnt.
+
+    inputs: what the model is given. media: where relative paths start; None is the file's own folder. frames: of a video,
+    at most.
     """
 
     num_views: tuple[int, int] = (0, 0)
 
-    def __init__(self, name: str, path: Path, processor: Processor, patch: int, *, picture_pixels: int = 768 * 768):
-        self.name, self.lines, self.processor = name, Lines(path), processor
-        self.patch, self.picture_pixels = patch, picture_pixels
+    def __init__(
+        self,
+        name: str,
+        path: Path,
+        processor: Processor,
+        patch: int,
+        *,
+        picture_pixels: int = 768 * 768,
+        inputs: tuple[Input, ...] = ("views", "pictures"),
+        media: Path | None = None,
+        frames: int = 8,
+    ):
+        self.name, self.file, self.processor = name, QuestionFile(path), processor
+        self.patch, self.picture_pixels, self.inputs = patch, picture_pixels, inputs
+        self.media, self.frames = path.parent if media is None else media, frames
 
     def num_tokens(self, bucket: Bucket) -> int:
         return 0
 
     def sample(self, draw: random.Random, bucket: Bucket) -> Sample:
-        place, record = self.lines.draw(draw)
-        images = record.get("images")
-        if not isinstance(images, list) or not images or not all(isinstance(image, str) for image in images):
-            raise BadSample(f"{place}: has no images, a list of paths; without them use a source of kind text")
+        row = drawn_row(self.file, draw)
         try:
-            photos = [read_photo(self.lines.path.parent / image) for image in images]
-        except ValueError as error:
-            raise BadSample(f"{place}: {error}") from error
-        size = working_size(*photos[0].size, max(bucket.height, bucket.width), self.patch)
-        views = [fit(photo.rgb, None, None, size, draw, UNCHANGED).image for photo in photos]
-        values, sizes = semantic_patches(photos, max_pixels=self.picture_pixels)
-        ids, labels = lesson(
-            self.processor,
-            record["question"],
-            record["answer"],
-            view_grids=[(size[0] // self.patch, size[1] // self.patch)] * len(photos),
-            picture_grids=[(rows // 2, columns // 2) for _, rows, columns in sizes.tolist()],
+            photos = photos_of(row, self.media, self.frames)
+        except BadRow as error:
+            raise BadSample(f"{row.name}: {error}") from error
+        views = values = sizes = None
+        view_grids: list[Grid] = []
+        if photos and "views" in self.inputs:
+            height, width = working_size(*photos[0].size, max(bucket.height, bucket.width), self.patch)
+            seen = [fit(photo.rgb, None, None, (height, width), draw, UNCHANGED).image for photo in photos]
+            views = Views(torch.stack(seen))
+            view_grids = [(height // self.patch, width // self.patch)] * len(photos)
+        if photos and "pictures" in self.inputs:
+            values, sizes = semantic_patches(draw_markers(photos, row.markers), max_pixels=self.picture_pixels)
+        picture_grids = [] if sizes is None else [(rows // 2, columns // 2) for _, rows, columns in sizes.tolist()]
+        ids, labels = chat_lesson(
+            self.processor, row.chat(len(photos)), view_grids=view_grids, picture_grids=picture_grids
         )
-        return Sample(f"{self.name}: {place}", ids, labels, Views(torch.stack(views)), values, sizes)
+        return Sample(f"{self.name}: {row.name}", ids, labels, views, values, sizes)
+
+
+def drawn_row(file: QuestionFile, draw: random.Random) -> VqaRow:
+    try:
+        row = file.row(draw.randrange(len(file)))
+    except BadRow as error:
+        raise BadSample(str(error)) from error
+    if row.missing:
+        raise BadSample(f"{row.name}: is not for training; the file lacks {row.missing}")
+    return row
+
+
+def chat_lesson(
+    processor: Processor,
+    turns: Sequence[Turn],
+    *,
+    view_grids: Sequence[Grid] = (),
+    picture_grids: Sequence[Grid] = (),
+) -> tuple[Int[Tensor, " tokens"], Int[Tensor, " tokens"]]:
+    """Ids of questions and answers by turns, and the token to be learnt after each: of every answer, and what ends it."""
+    ids, labels = torch.empty(0, dtype=torch.int64), torch.empty(0, dtype=torch.int64)
+    for number, turn in enumerate(turns):
+        if turn.role == "assistant":
+            asked = processor.conversation_ids(turns[:number], view_grids=view_grids, picture_grids=picture_grids)
+            known = torch.cat([labels, torch.full_like(asked[len(ids) :], IGNORE)])
+            ids, labels = with_answer(asked, processor.answer_ids("".join(map(str, turn.parts))))
+            labels[: len(known) - 1] = known[:-1]
+    return ids, labels
 
 
 def lesson(
@@ -300,7 +332,12 @@ def lesson(
 ) -> tuple[Int[Tensor, " tokens"], Int[Tensor, " tokens"]]:
     """Ids of a question with its answer, and the token to be learnt after each: the answer's and the one that ends it."""
     asked = processor.question_ids(question, view_grids=view_grids, picture_grids=picture_grids)
-    answered = processor.answer_ids(answer)
+    return with_answer(asked, processor.answer_ids(answer))
+
+
+def with_answer(
+    asked: Int[Tensor, " question"], answered: Int[Tensor, " answer"]
+) -> tuple[Int[Tensor, " tokens"], Int[Tensor, " tokens"]]:
     ids = torch.cat([asked, answered])
     labels = torch.full_like(ids, IGNORE)
     labels[len(asked) - 1 : -1] = answered
@@ -309,7 +346,13 @@ def lesson(
 
 @dataclass(frozen=True)
 class RoomQuestionSource:
-    """Procedural rooms with a question and its answer: seen by both encoders, and with the truth for both losses."""
+    """Procedural rooms with questions and their answers, and with the truth for both losses.
+
+    inputs: what the model is given. kinds: of questions. questions: about each room. Where they share pictures, one of them
+    at most has marks, which are drawn on the pictures. A choice is answered in the words of the right option.
+    points: short questions beside them, about single points that are said and not drawn.
+    evidence: part of the samples whose answers come after what can be measured in the true geometry.
+    """
 
     processor: Processor
     patch: int
@@ -317,23 +360,101 @@ class RoomQuestionSource:
     colour: float = 1.0
     seeds: range = TRAIN_SEEDS
     num_views: tuple[int, int] = (1, 24)
+    inputs: tuple[Input, ...] = ("views", "pictures")
+    kinds: tuple[str, ...] = KINDS
+    questions: int = 1
+    points: int = 0
+    evidence: float = 0.0
 
     def num_tokens(self, bucket: Bucket) -> int:
-        """Of the longest question that may be asked: no text has more tokens than bytes."""
-        views, pictures = grids(bucket, self.patch), [picture_grid(bucket)] * bucket.num_views
-        return LONGEST + len(self.processor.question_ids("", view_grids=views, picture_grids=pictures)) + 1
+        """Of a sample with one question, the longest there is: no text has more tokens than bytes."""
+        return LONGEST + len(self.context_ids(bucket)) + len(self.processor.asking_ids("")) + 1
 
     def sample(self, draw: random.Random, bucket: Bucket) -> Sample:
         room = random_room(draw, bucket, self.seeds, None)
-        question, answer = ask(draw, room)
         views = replace(only_scene(room.views), images=photometric(room.views.images[0], draw, self.colour))
-        pictures = (views.images.permute(0, 2, 3, 1) * 255).round().byte().numpy()
+        seen = seen_in(room)
+        asked = questions_about(
+            draw, seen, self.questions, self.kinds, may_all_have_marks="pictures" not in self.inputs
+        )
+        short = short_questions(draw, seen, room.objects[0], self.points, depth=SHORT_DEPTH)
+        sizes = [(bucket.height, bucket.width)] * bucket.num_views
+        scene = measurable_from_truth(views) if draw.random() < self.evidence else None
+        lessons = [lesson_of(question, sizes, self.processor, scene) for question in asked]
+        lessons += [lesson_of(question, sizes, self.processor) for question in short]
+        context = self.context_ids(bucket)
+        pad = self.processor.tokens.pad
+        ids = torch.cat([context, *(right_padded(ids, pad) for ids, _ in lessons)])
+        labels = [torch.full_like(context, IGNORE), *(right_padded(labels, IGNORE) for _, labels in lessons)]
+        values = grid = None
+        if "pictures" in self.inputs:
+            values, grid = self.pictures(views, bucket, next(filter(has_marks, asked), None))
+        return Sample(
+            f"{self.name} {room.seeds[0]}",
+            ids,
+            torch.cat(labels),
+            views if "views" in self.inputs else None,
+            values,
+            grid,
+            branches=tuple(len(right_padded(ids, pad)) for ids, _ in lessons),
+        )
+
+    def context_ids(self, bucket: Bucket) -> Int[Tensor, " tokens"]:
+        return self.processor.context_ids(
+            grids(bucket, self.patch) if "views" in self.inputs else (),
+            [picture_grid(bucket)] * bucket.num_views if "pictures" in self.inputs else (),
+        )
+
+    def pictures(
+        self, views: Views, bucket: Bucket, marked: Question | None
+    ) -> tuple[Float[Tensor, "patches values"], Int[Tensor, "pictures 3"]]:
+        """What the vision tower reads: the views, with the marks of a question on them."""
+        photos = [Photo(self.name, (255 * view.permute(1, 2, 0)).round().byte().numpy()) for view in views.images]
+        if marked is not None:
+            photos = draw_marks(photos, marked.marks, marked.boxes)
         rows, columns = picture_grid(bucket)
-        size = (rows * MERGED_PATCH, columns * MERGED_PATCH)
-        values, sizes = semantic_patches([Photo(self.name, picture) for picture in pictures], size)
-        view_grids, picture_grids = grids(bucket, self.patch), [(rows, columns)] * len(pictures)
-        ids, labels = lesson(self.processor, question, answer, view_grids=view_grids, picture_grids=picture_grids)
-        return Sample(f"{self.name} {room.seeds[0]}", ids, labels, views, values, sizes)
+        return semantic_patches(photos, (rows * MERGED_PATCH, columns * MERGED_PATCH))
+
+
+def questions_about(
+    draw: random.Random, seen: Seen, count: int, kinds: Sequence[str], *, may_all_have_marks: bool
+) -> list[Question]:
+    """Questions about one room, of different kinds as far as they go round; raises BadSample for a room that gives none."""
+    asked: list[Question] = []
+    for kind in draw.sample(kinds, len(kinds)) * -(-count // len(kinds)):
+        found = (ask(draw, seen, kind) for _ in range(KIND_TRIES))
+        question = next((question for question in found if question is not None), None)
+        if len(asked) == count or question is None:
+            continue
+        if may_all_have_marks or not (has_marks(question) and any(map(has_marks, asked))):
+            asked.append(question)
+    if not asked:
+        raise BadSample(f"room {seen.seed}: gives no question of the kinds {', '.join(kinds)}")
+    return asked
+
+
+def has_marks(question: Question) -> bool:
+    return bool(question.marks or question.boxes)
+
+
+def lesson_of(
+    question: Question, sizes: Sequence[tuple[int, int]], processor: Processor, scene: Measurable | None = None
+) -> tuple[Int[Tensor, " tokens"], Int[Tensor, " tokens"]]:
+    """Ids and labels of a question about photos of these sizes; what is learnt of a choice are the words of its option.
+
+    scene: what is measured first, without being learnt.
+    """
+    answer = question.options[LETTERS.index(question.answer)] if question.options else question.answer
+    asked = processor.asking_ids(words_of_marks(question.marks, question.boxes, sizes) + question.text)
+    if scene is not None:
+        measured = processor.words(evidence_text(measure(scene, question.marks, question.boxes)))
+        asked = torch.cat([asked, torch.tensor(measured)])
+    return with_answer(asked, processor.answer_ids(answer))
+
+
+def right_padded(x: Int[Tensor, " tokens"], value: int) -> Int[Tensor, " padded"]:
+    """Filled up to one of few lengths, so that branches of equal length are attended together."""
+    return torch.nn.functional.pad(x, (0, -len(x) % BRANCH_STEP), value=value)
 
 
 def picture_grid(bucket: Bucket) -> Grid:

@@ -158,3 +158,22 @@ def test_what_is_mistyped_is_answered_with_what_there_is(run, source, tmp_path):
     with pytest.raises(ValueError, match="no scene named c; there are a, b, inverted"):
         run("show", source, "--kind", "scene_json", "--scene", "c", "--out", tmp_path / "c.png")
     assert not (tmp_path / "out").exists()
+
+
+def test_questions_are_counted_and_shown(run, tmp_path):
+    Image.new("RGB", (32, 32)).save(tmp_path / "a.png")
+    good, bad = ({"question": "What?", "answer": "That.", "images": [name]} for name in ("a.png", "gone.png"))
+    lines = tmp_path / "lines.jsonl"
+    lines.write_text(json.dumps(good))
+    outcome = run("questions", lines, "--media", tmp_path)
+    assert outcome.exit_code == 0
+    assert "1 rows, 1 good, 0 bad" in outcome.stdout
+    assert "asked:  <image>What?" in outcome.stdout
+    lines.write_text(json.dumps(good) + "\n" + json.dumps(bad))
+    outcome = run("questions", lines, "--media", tmp_path, "--examples", 0)
+    assert outcome.exit_code == 1
+    assert re.search(r"1 bad: a picture is not there; first .*lines\.jsonl:2: .*gone\.png", outcome.stdout)
+    assert "asked" not in outcome.stdout
+    (tmp_path / "other.json").write_text("[3]")
+    with pytest.raises(ValueError, match=r"other\.json: no known format, row 1 .* known are: LLaVA conversations"):
+        run("questions", tmp_path / "other.json")

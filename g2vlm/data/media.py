@@ -1,0 +1,86 @@
+"""The photos that a question is about: from picture files or their bytes, folders of frames, video files."""
+
+import io
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import UInt8
+
+from g2vlm.data.rows import BadRow
+from g2vlm.data.vqa import VqaRow
+from g2vlm.pictures import Photo, find_pictures, read_photo
+
+
+def photos_of(row: VqaRow, root: Path, most_frames: int) -> list[Photo]:
+    """Photos in order, of a video at most so many, evenly spaced. root: the folder from which relative paths start.
+
+    Raises BadRow for what is not there or cannot be read, and ValueError where the package for video files is missing.
+    """
+    if row.video:
+        place = video_place(row.video, root)
+        return frames_of_folder(place, most_frames) if place.is_dir() else frames_of_file(place, most_frames)
+    return [read_picture(picture, root, f"picture {i}") for i, picture in enumerate(row.pictures)]
+
+
+def check_media(row: VqaRow, root: Path) -> None:
+    """Raises BadRow if a file is not there; nothing is decoded."""
+    if row.video:
+        video_place(row.video, root)
+    for picture in row.pictures:
+        if isinstance(picture, str) and not (root / picture).is_file():
+            raise BadRow("a picture is not there", str(root / picture))
+
+
+def read_picture(picture: str | bytes, root: Path, name: str) -> Photo:
+    source = io.BytesIO(picture) if isinstance(picture, bytes) else root / picture
+    try:
+        return read_photo(source, name=name if isinstance(picture, bytes) else None)
+    except ValueError as error:
+        raise BadRow("a picture cannot be read", str(error)) from error
+
+
+def video_place(video: str, root: Path) -> Path:
+    """A video file, or a folder of its frames; for `room.mp4`, the folder `room` beside it will do."""
+    for place in (root / video, (root / video).with_suffix("")):
+        if place.exists():
+            return place
+    raise BadRow("a video is not there", f"{root / video}, nor a folder of its frames")
+
+
+def frames_of_folder(folder: Path, most_frames: int) -> list[Photo]:
+    """By name; frame 2 comes before frame 10."""
+    try:
+        return [read_photo(path) for path in find_pictures([str(folder)], most_frames)]
+    except ValueError as error:
+        raise BadRow("a folder of frames cannot be read", str(error)) from error
+
+
+def frames_of_file(path: Path, most_frames: int) -> list[Photo]:
+    """Decodes all frames up to the last one that is wanted; where the same videos are read often, folders are faster."""
+    try:
+        import av
+        from av.error import FFmpegError
+    except ImportError as error:
+        raise ValueError(
+            f"{path}: video files need PyAV: pip install 'g2vlm[video]'; or give folders of frames"
+        ) from error
+    try:
+        with av.open(str(path)) as container:
+            number = sum(packet.size > 0 for packet in container.demux(video=0))
+        wanted = set(np.linspace(0, number - 1, min(most_frames, number)).round().astype(int).tolist())
+        with av.open(str(path)) as container:
+            photos = [
+                Photo(f"{path.name} frame {i}", upright(frame.to_ndarray(format="rgb24"), frame.rotation))
+                for i, frame in enumerate(container.decode(video=0))
+                if i in wanted
+            ]
+    except (FFmpegError, IndexError) as error:
+        raise BadRow("a video cannot be read", f"{path}: {error}") from error
+    if not photos:
+        raise BadRow("a video cannot be read", f"{path}: it has no frames")
+    return photos
+
+
+def upright(rgb: UInt8[np.ndarray, "_rows _columns 3"], rotation: int) -> UInt8[np.ndarray, "height width 3"]:
+    """As the file asks to be shown; rotation: degrees against the clock. Telephones store frames as the sensor lies."""
+    return np.ascontiguousarray(np.rot90(rgb, round(rotation / 90)))

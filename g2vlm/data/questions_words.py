@@ -1,0 +1,52 @@
+"""What a question is, and how its words, options and numbers are written."""
+
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from g2vlm.records import Box, Mark
+
+LETTERS = "ABCD"
+
+
+@dataclass(frozen=True)
+class Question:
+    """A question about the views of one scene, with its answer.
+
+    A question with options is a choice: `text` ends with them (" A. left B. right") and `answer` is the letter of the
+    right one. Without options, `answer` is a number as text, in `unit` (empty for counts). `text` refers to marks and
+    boxes by name and does not say where they are: `words_of_marks` does.
+    """
+
+    kind: str
+    text: str
+    answer: str
+    options: tuple[str, ...] = ()
+    marks: tuple[Mark, ...] = ()
+    boxes: tuple[Box, ...] = ()
+    unit: str = ""
+
+
+def choice(
+    draw: random.Random, kind: str, sentence: str, right: str, wrong: Sequence[str], *, marks: Sequence[Mark] = ()
+) -> Question:
+    """A question whose options stand in random order."""
+    options = draw.sample([right, *wrong], 1 + len(wrong))
+    return Question(kind, with_options(sentence, options), LETTERS[options.index(right)], tuple(options), tuple(marks))
+
+
+def choice_of_marks(kind: str, sentence: str, right: str, names: Sequence[str], marks: Sequence[Mark]) -> Question:
+    """A question whose options are marks: the letter of an option is the name of its mark."""
+    return Question(kind, with_options(sentence, names), right, tuple(names), tuple(marks))
+
+
+def with_options(sentence: str, options: Sequence[str]) -> str:
+    return " ".join([sentence, *(f"{letter}. {option}" for letter, option in zip(LETTERS, options, strict=False))])
+
+
+def metres(value: float) -> str:
+    return f"{value:.1f}"
+
+
+def log_uniform(draw: random.Random, least: float, most: float) -> float:
+    return least * (most / least) ** draw.random()
