@@ -11,7 +11,7 @@ TEST_THREADS ?= 1
 WORKERS ?= auto
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test slow check format lint types layers fix bench-tiny clean
+.PHONY: help demo test slow check format lint types layers fix bench-tiny bench-qa clean
 
 help: ## this list
 	@awk -F':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -45,6 +45,9 @@ fix: $(READY) ## format the code and mend what lint can mend
 
 bench-tiny: $(READY) ## the embedded model on held-out rooms, beside two baselines; the last line is JSON
 	$(RUN)/python benchmarks/tiny.py
+
+bench-qa: $(READY) ## the embedded models on questions about held-out rooms, beside baselines; the last line is JSON
+	$(RUN)/python benchmarks/qa.py
 
 clean: ## remove .venv and caches
 	rm -rf $(VENV) .pytest_cache .ruff_cache .import_linter_cache build *.egg-info

@@ -98,7 +98,7 @@ def real_bytes(recipe: Recipe, config: G2VLMConfig) -> tuple[float, float]:
     optimiser = AdamW(learning, lr=1e-4)
     ((_, pack),) = typical_packs(recipe, config)
     pack = with_pictures(pack)
-    totals = Totals(scenes=2 * pack.num_scenes, labels=0)
+    totals = Totals(scenes=2 * pack.num_scenes, answers=0)
 
     def step() -> None:
         for _ in range(2):

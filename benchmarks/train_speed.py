@@ -61,7 +61,7 @@ def main() -> None:
 
 
 def step(engine: parallel.Engine, pack: Pack) -> None:
-    engine.learn(pack, Totals(pack.num_scenes, pack.num_labels), is_last=True)
+    engine.learn(pack, Totals(pack.num_scenes, pack.answer_weight(engine.learner.answer_weighting)), is_last=True)
     engine.step(1e-6, 1.0, is_sound=True)
 
 

@@ -41,7 +41,10 @@ log = logging.getLogger("g2vlm")
 EMBEDDED = "tiny"
 """Name of the weights that come with the package."""
 
-KNOWN = (EMBEDDED, "InternRobotics/G2VLM-2B-MoT")
+EMBEDDED_NO_GEOMETRY = "tiny_no_geometry"
+"""Name of those that learnt the same questions without the geometric expert, to compare with."""
+
+KNOWN = (EMBEDDED, EMBEDDED_NO_GEOMETRY, "InternRobotics/G2VLM-2B-MoT")
 
 Source = str | Path
 Layout = Literal["g2vlm", "official", "qwen2_vl"]
@@ -192,8 +195,8 @@ def _config_of(folder: Path) -> dict[str, Any]:
 
 def find(source: Source | None) -> Path:
     """The folder of a checkpoint; a hub repository is downloaded (or found in the cache)."""
-    if source is None or str(source) == EMBEDDED:
-        folder = Path(str(files("g2vlm"))) / "weights" / EMBEDDED
+    if source is None or str(source) in (EMBEDDED, EMBEDDED_NO_GEOMETRY):
+        folder = Path(str(files("g2vlm"))) / "weights" / str(source or EMBEDDED)
         if not folder.is_dir():
             raise ValueError(
                 f"this copy of g2vlm comes without its embedded weights ({folder}); pass a folder or a hub id"
@@ -431,13 +434,19 @@ def processor_of(checkpoint: Checkpoint) -> Processor:
 
 def _tokenizer(checkpoint: Checkpoint) -> PreTrainedTokenizerBase:
     """From the files beside the weights; a vocabulary whose newline is 10 begins with the 256 bytes, and needs none."""
-    folder, tokens = checkpoint.folder, checkpoint.config.tokens
+    tokens, tokenizer = checkpoint.config.tokens, tokenizer_at(checkpoint.folder)
+    if isinstance(tokenizer, NoTokenizer) and tokens.newline == ord("\n"):
+        return byte_tokenizer(tokens)
+    return tokenizer
+
+
+def tokenizer_at(source: Source) -> PreTrainedTokenizerBase:
+    """The tokenizer of a checkpoint; where it has none, one that raises ValueError at the first word."""
+    folder = find(source)
     if (folder / "tokenizer.json").is_file():
         return PreTrainedTokenizerFast(tokenizer_file=str(folder / "tokenizer.json"))
     if (folder / "vocab.json").is_file() and (folder / "merges.txt").is_file():
         return Qwen2Tokenizer.from_pretrained(folder)
-    if tokens.newline == ord("\n"):
-        return byte_tokenizer(tokens)
     return NoTokenizer(folder)
 
 
@@ -546,9 +555,16 @@ def save(
             (partial / ANSWER_FILE).write_text(json.dumps(answer, indent=1) + "\n")
 
 
-def save_state(model: G2VLM, state: StateDict, folder: Path) -> None:
-    """Write a whole state by the names of a model's own `state_dict`, as `save` writes the model's; the folder must be new."""
+def save_state(
+    model: G2VLM, state: StateDict, folder: Path, *, tokenizer: PreTrainedTokenizerBase | None = None
+) -> None:
+    """Write a whole state by the names of a model's own `state_dict`, as `save` writes the model's; the folder must be new.
+
+    tokenizer: written beside the weights, so that whoever loads them has the words they were trained with.
+    """
     with whole_folder(folder) as partial:
+        if tokenizer is not None and not isinstance(tokenizer, NoTokenizer):
+            tokenizer.save_pretrained(partial)
         _write_ours(model.config, {name: x.detach().cpu() for name, x in stored_weights(model, state).items()}, partial)
 
 

@@ -21,6 +21,7 @@ from pathlib import Path
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
+from transformers import PreTrainedTokenizerBase
 
 from g2vlm.hub import load_model, save_state, whole_folder
 from g2vlm.model import G2VLM
@@ -35,10 +36,18 @@ FREE_TO_CHANGE = ("steps", "engine", "output", "guard")
 """Fields of a recipe that may differ between a run and its continuation."""
 
 
-def save_checkpoint(run: Path, model: G2VLM, engine: Engine, step: int, recipe: Recipe) -> Path:
+def save_checkpoint(
+    run: Path,
+    model: G2VLM,
+    engine: Engine,
+    step: int,
+    recipe: Recipe,
+    *,
+    tokenizer: PreTrainedTokenizerBase | None = None,
+) -> Path:
     """Write `run/checkpoints/step_N` and, once it stands, drop the oldest beyond `recipe.output.keep`.
 
-    Every process has to call this; the first one writes. model: whose names and configuration the state has; its own weights
+    Every process has to call this; the first one writes. tokenizer: written beside the weights. model: whose names and configuration the state has; its own weights
     are not looked at. Raises ValueError when the disk is full or fails; what was there before is untouched then.
     """
     target = run / "checkpoints" / f"step_{step:07d}"
@@ -46,7 +55,7 @@ def save_checkpoint(run: Path, model: G2VLM, engine: Engine, step: int, recipe: 
 
     def write() -> None:
         try:
-            _write(target, model, state, step, recipe)
+            _write(target, model, state, step, recipe, tokenizer)
         except (OSError, SafetensorError) as error:
             raise ValueError(
                 f"{target} could not be written ({error}); older checkpoints are untouched: make room, and resume"
@@ -56,18 +65,20 @@ def save_checkpoint(run: Path, model: G2VLM, engine: Engine, step: int, recipe: 
     return target
 
 
-def _write(target: Path, model: G2VLM, state: State, step: int, recipe: Recipe) -> None:
+def _write(
+    target: Path, model: G2VLM, state: State, step: int, recipe: Recipe, tokenizer: PreTrainedTokenizerBase | None
+) -> None:
     for remains in target.parent.glob(".step_*"):  # of a process that was killed while it wrote or deleted
         shutil.rmtree(remains)
     with whole_folder(target, overwrite=True) as partial:
-        save_state(model, state.weights, partial / "model")
+        save_state(model, state.weights, partial / "model", tokenizer=tokenizer)
         training = {moment: state.moments.get(moment, {}) for moment in MOMENTS}
         training |= {CORRESPONDENCE: state.correspondence, EMA: state.ema}
         (partial / "training").mkdir()
         for name, tensors in training.items():
             save_file({n: x.contiguous() for n, x in tensors.items()}, partial / "training" / f"{name}.safetensors")
         if state.ema:
-            save_state(model, state.weights | _of_model(state.ema), partial / "model_ema")
+            save_state(model, state.weights | _of_model(state.ema), partial / "model_ema", tokenizer=tokenizer)
         (partial / "recipe.yaml").write_text(to_yaml(recipe))
         record = {"step": step, "taken": state.taken, "files": _sizes(partial)}
         (partial / STATE_FILE).write_text(json.dumps(record, indent=1) + "\n")

@@ -12,6 +12,7 @@ ALWAYS = ("dino.model.embeddings.mask_token",)
 """Part of DINOv2's own training only; no view ever meets it."""
 
 PARTS: dict[str, tuple[str, ...]] = {
+    "semantic": ("dino.", "dino_projection.", ".geometric.", "heads."),
     "geometry": ("vision.", "embed_tokens.", "lm_head.", ".semantic."),
     "ce_only": ("vision.", "dino.", "dino_projection.", ".geometric.", "heads."),
     "ce_ce": ("vision.", "dino.", "heads."),
@@ -26,10 +27,17 @@ def frozen_parts(strategy: Strategy) -> tuple[str, ...]:
     return ALWAYS + PARTS[strategy]
 
 
-def freeze(model: G2VLM, strategy: Strategy, extra: Iterable[str] = (), *, weights: LossWeights | None = None) -> None:
+def freeze(
+    model: G2VLM,
+    strategy: Strategy,
+    extra: Iterable[str] = (),
+    *,
+    thawed: Iterable[str] = (),
+    weights: LossWeights | None = None,
+) -> None:
     """Stop everything from learning that the strategy freezes, that `extra` names, or that no loss reaches.
 
-    extra: parts of names; one that matches nothing raises ValueError. weights: of the geometric losses: a head whose
+    extra, thawed: parts of names; one that matches nothing raises ValueError; what `thawed` names learns nevertheless. weights: of the geometric losses: a head whose
     loss counts nothing is frozen, for otherwise weight decay would shrink it and its optimiser state cost memory.
     """
     for part in frozen_parts(strategy):
@@ -40,11 +48,9 @@ def freeze(model: G2VLM, strategy: Strategy, extra: Iterable[str] = (), *, weigh
         for head in unweighted_heads(weights):
             _freeze_named(model, f"heads.{head}.")
     for part in extra:
-        if not _freeze_named(model, part):
-            names = [name for name, _ in model.named_parameters()]
-            raise ValueError(
-                f"frozen part {part!r} matches no parameter; names look like {', '.join(names[:: max(1, len(names) // 4)])}"
-            )
+        _require_named(_freeze_named(model, part), "frozen", part, model)
+    for part in thawed:
+        _require_named(_freeze_named(model, part, learns=True), "thawed", part, model)
 
 
 def unweighted_heads(weights: LossWeights) -> tuple[str, ...]:
@@ -59,12 +65,19 @@ def unweighted_heads(weights: LossWeights) -> tuple[str, ...]:
     return tuple(head for head, weight in counts.items() if weight == 0)
 
 
-def _freeze_named(model: nn.Module, part: str) -> int:
-    """Freeze the parameters whose names contain `part`; returns how many."""
+def _freeze_named(model: nn.Module, part: str, *, learns: bool = False) -> int:
+    """Freeze (or thaw) the parameters whose names contain `part`; returns how many."""
     matches = [parameter for name, parameter in model.named_parameters() if part in name]
     for parameter in matches:
-        parameter.requires_grad_(False)
+        parameter.requires_grad_(learns)
     return len(matches)
+
+
+def _require_named(count: int, field: str, part: str, model: nn.Module) -> None:
+    if count == 0:
+        names = [name for name, _ in model.named_parameters()]
+        some = ", ".join(names[:: max(1, len(names) // 4)])
+        raise ValueError(f"{field} part {part!r} matches no parameter; names look like {some}")
 
 
 def _freeze_unread(model: G2VLM) -> None:

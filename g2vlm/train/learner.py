@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from g2vlm.data.samples import Pack, Sample, left_padded
+from g2vlm.data.samples import AnswerWeighting, Pack, Sample, left_padded
 from g2vlm.heads.correspondence import CorrespondenceHeads
 from g2vlm.losses.correspondence import correspondence_loss, patch_matches
 from g2vlm.losses.objective import LossWeights, Objective, Prediction
@@ -21,10 +21,10 @@ PARTS = (*(field.name for field in fields(LossWeights) if field.name != "camera"
 
 @dataclass(frozen=True)
 class Totals:
-    """What the losses of a step are means over: scenes and labelled tokens of all its packs, in all processes."""
+    """What the losses of a step are means over: scenes and the weight of all answers of its packs, in all processes."""
 
     scenes: float
-    labels: float
+    answers: float
 
 
 @dataclass(frozen=True)
@@ -45,6 +45,7 @@ class Learner(nn.Module):
 
     objective: geometric losses, or None where the strategy has none. ce: weight of the cross-entropy of answers, 0 for none.
     correspondence: heads that are dropped after training, with the weight of their loss.
+    answer_weighting: what counts alike in the cross-entropy.
     max_loss: scenes with a greater geometric loss are left out.
     seed: with a sample's place, decides which of its pixels are looked at.
     """
@@ -56,6 +57,7 @@ class Learner(nn.Module):
         *,
         vg: float = 1.0,
         ce: float = 0.0,
+        answer_weighting: AnswerWeighting = "token",
         correspondence: CorrespondenceHeads | None = None,
         correspondence_weight: float = 0.1,
         max_loss: float | None = None,
@@ -65,6 +67,7 @@ class Learner(nn.Module):
         self.model = model
         self.correspondence = correspondence
         self.objective, self.vg, self.ce = objective, vg, ce
+        self.answer_weighting: AnswerWeighting = answer_weighting
         self.correspondence_weight = correspondence_weight
         self.max_loss, self.seed = max_loss, seed
 
@@ -83,11 +86,15 @@ class Learner(nn.Module):
         has_views = any(sample.views is not None for sample in pack.samples)
         if not (with_geometry or (has_views and self.objective is None)):
             sums.append(self.zero_of_views())
+        learns_pictures = any(parameter.requires_grad for parameter in self.model.vision.parameters())
+        if learns_pictures and all(sample.pixel_values is None for sample in pack.samples):
+            sums.append(self.model.zero_picture())
         if not (with_geometry or self.ce):  # nothing is learnt, but all that learns still needs a gradient
             assert output.last_hidden_state is not None
             sums.append(0 * output.last_hidden_state.sum())
         if self.ce:
-            text = self.text_losses(output, pack.samples).sum() / max(totals.labels, 1)
+            losses = self.text_losses(output, pack.samples)
+            text = losses.sum() / (totals.answers or 1)
             sums.append(self.ce * text)
             parts["text"] = text.detach()
         return PackLoss(torch.stack(sums).sum(), parts, excluded)
@@ -105,6 +112,7 @@ class Learner(nn.Module):
             views=views or None,
             pixel_values=torch.cat([_given(s.pixel_values) for s in pictures]) if pictures else None,
             image_grid_thw=torch.cat([_given(s.image_grid_thw) for s in pictures]) if pictures else None,
+            branches=[sample.branches for sample in samples],
             logits_to_keep=None,
             read_geometry=with_geometry,
             read_global_points=with_geometry and has_global_points,
@@ -173,12 +181,14 @@ class Learner(nn.Module):
             row["total"] = row["total"] + self.correspondence_weight * loss
 
     def text_losses(self, output: G2VLMOutput, samples: Sequence[Sample]) -> Float[Tensor, " labels"]:
-        """Cross-entropy of every labelled token of a pack."""
+        """Cross-entropy of every labelled token of a pack, times what the token counts."""
         assert output.last_hidden_state is not None
         empty = [torch.full_like(sample.ids, IGNORE) if sample.labels is None else sample.labels for sample in samples]
         labels = left_padded(empty, IGNORE)
+        weights = left_padded([sample.answer_weights(self.answer_weighting) for sample in samples], 0).to(labels.device)
         is_learnt = labels != IGNORE
-        return token_losses(output.last_hidden_state[is_learnt], self.model.lm_head.weight, labels[is_learnt])
+        losses = token_losses(output.last_hidden_state[is_learnt], self.model.lm_head.weight, labels[is_learnt])
+        return weights[is_learnt] * losses
 
     def zero_of_views(self) -> Float[Tensor, ""]:
         """Zero, by way of everything that learns and that only views would have reached."""

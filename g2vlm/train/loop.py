@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import torch
 
-from g2vlm.data.samples import Pack, to_device
+from g2vlm.data.samples import AnswerWeighting, Pack, to_device
 from g2vlm.train.learner import PARTS, PackLoss, Totals
 from g2vlm.train.optim import learning_rate
 from g2vlm.train.parallel import Engine
@@ -55,12 +55,12 @@ def train(
         started = time.perf_counter()
         batch = [to_device(next(packs), engine.device) for _ in range(share)]
         waited = time.perf_counter() - started
-        columns = zip(*map(_counts, batch), strict=True)
-        scenes, labels, tokens, drawn, bad = engine.sum([sum(column) for column in columns])
-        totals = Totals(scenes=scenes, labels=labels)
+        columns = zip(*(_counts(pack, recipe.objective.answer_weighting) for pack in batch), strict=True)
+        scenes, answers, tokens, drawn, bad = engine.sum([sum(column) for column in columns])
+        totals = Totals(scenes=scenes, answers=answers)
         losses = [engine.learn(pack, totals, is_last=pack is batch[-1]) for pack in batch]
         total, parts, num_excluded = summed(losses, engine)
-        has_answers = recipe.strategy in TEXTUAL and labels > 0
+        has_answers = recipe.strategy in TEXTUAL and answers > 0
         is_sound = math.isfinite(total) and (has_answers or num_excluded == 0 or num_excluded < scenes)
         lr = learning_rate(recipe.optimiser, step, recipe.steps)
         norm = engine.step(lr, recipe.optimiser.clip, is_sound=is_sound)
@@ -90,9 +90,9 @@ def train(
             )
 
 
-def _counts(pack: Pack) -> tuple[float, ...]:
-    bad = len(pack.skipped)
-    return tuple(map(float, (pack.num_scenes, pack.num_labels, pack.num_tokens, len(pack.samples) + bad, bad)))
+def _counts(pack: Pack, weighting: AnswerWeighting) -> tuple[float, ...]:
+    bad, answers = len(pack.skipped), pack.answer_weight(weighting)
+    return tuple(map(float, (pack.num_scenes, answers, pack.num_tokens, len(pack.samples) + bad, bad)))
 
 
 def summed(losses: Sequence[PackLoss], engine: Engine) -> tuple[float, dict[str, float], float]:

@@ -70,7 +70,7 @@ def predict(engine: Engine, pack: Pack) -> Geometry:
     handle = engine.learner.model.register_forward_hook(keep)
     engine.module.eval()
     with handle, engine.precision():
-        engine.module(to_device(pack, engine.device), Totals(scenes=1, labels=1))
+        engine.module(to_device(pack, engine.device), Totals(scenes=1, answers=1))
     engine.module.train()
     assert outputs[0].geometry is not None
     return outputs[0].geometry

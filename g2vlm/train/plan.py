@@ -228,7 +228,9 @@ def default_world(recipe: Recipe) -> int:
 
 def config_of(recipe: ModelRecipe) -> G2VLMConfig:
     """The configuration of a recipe's model: of its weights where they are on this machine, of its preset elsewhere."""
-    is_here = recipe.weights == hub.EMBEDDED or (recipe.weights is not None and Path(recipe.weights).is_dir())
+    is_here = recipe.weights in (hub.EMBEDDED, hub.EMBEDDED_NO_GEOMETRY) or (
+        recipe.weights is not None and Path(recipe.weights).is_dir()
+    )
     if is_here and recipe.dino is None:
         return hub.read_checkpoint(recipe.weights).config.with_options(**recipe.options)
     return getattr(presets, recipe.preset)().with_options(**recipe.options)
@@ -446,7 +448,7 @@ def total_of(learner: Learner, pack: Pack, *, with_geometry: bool) -> Tensor:
         assert output.layout is not None
         is_patch = output.layout.is_geometric.view(len(pack.samples), -1)
         sums += [x.sum() for x in learner.correspondence(list(output.hidden_states), is_patch)]
-    if learner.ce and pack.num_labels:
+    if learner.ce and pack.answer_weight(learner.answer_weighting):
         sums.append(learner.text_losses(output, pack.samples).sum())
     return torch.stack(sums).sum()
 

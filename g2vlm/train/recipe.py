@@ -9,7 +9,10 @@ from pathlib import Path
 from typing import Any, Literal
 
 from g2vlm import presets
-from g2vlm.config import AttentionBackend, ViewPositions, Visibility
+from g2vlm.config import AttentionBackend, ViewContext, ViewPositions, Visibility
+from g2vlm.data.questions import KINDS
+from g2vlm.data.samples import AnswerWeighting
+from g2vlm.data.sources import Input
 from g2vlm.losses.objective import LossWeights
 from g2vlm.train.typed import Branch, Leaf, Node, apply_settings, build, merged, read_tree, refusal, require, suggestion
 
@@ -17,9 +20,10 @@ AT_LEAST_1 = "it must be at least 1"
 NOT_NEGATIVE = "it must not be negative, and finite"
 POSITIVE = "it must be above 0"
 
-Strategy = Literal["geometry", "ce_only", "ce_ce", "vg_ce"]
+Strategy = Literal["semantic", "geometry", "ce_only", "ce_ce", "vg_ce"]
 """What learns from what (G2VLM, sections 3.2 and 4.3).
 
+semantic: stage zero, for models that bring no language: vision tower and semantic expert learn from cross-entropy, without views.
 geometry: stage one; geometric expert, its encoder and heads learn from the geometric losses.
 ce_only: the semantic expert learns from cross-entropy to read a frozen geometric expert (G2VLM).
 ce_ce: both experts learn from cross-entropy (G2VLM-SR). vg_ce: both learn, from both losses.
@@ -30,7 +34,7 @@ OptionalHead = Literal["global_points", "confidence", "normals"]
 GEOMETRIC: tuple[Strategy, ...] = ("geometry", "vg_ce")
 """Strategies with geometric losses."""
 
-TEXTUAL: tuple[Strategy, ...] = ("ce_only", "ce_ce", "vg_ce")
+TEXTUAL: tuple[Strategy, ...] = ("semantic", "ce_only", "ce_ce", "vg_ce")
 """Strategies with cross-entropy."""
 
 WITH_TRUTH, WITH_ANSWERS = {"rooms", "scenes", "shards", "room_questions"}, {"room_questions", "questions", "text"}
@@ -51,16 +55,19 @@ class ModelRecipe:
 
     preset: its shape, a function of `g2vlm.presets`; unused where `weights` bring their own.
     weights: folder, hub id or "tiny" to start from; None starts fresh. dino: geometric encoder for stock Qwen2-VL weights.
+    tokenizer: a checkpoint whose tokenizer a model without weights takes; None is one token for each byte.
     new: parts of names whose parameters may be absent from the weights and then start fresh.
-    visibility, view_positions, attention, resolution: options of the configuration; None keeps its own.
+    visibility, view_context, view_positions, attention, resolution: options of the configuration; None keeps its own.
     heads: which of the optional heads there are; None keeps what the configuration has.
     """
 
     preset: str = "tiny"
     weights: str | None = None
     dino: str | None = None
+    tokenizer: str | None = None
     new: tuple[str, ...] = ()
     visibility: Visibility | None = None
+    view_context: ViewContext | None = None
     view_positions: ViewPositions | None = None
     attention: AttentionBackend | None = None
     resolution: int | None = None
@@ -70,12 +77,14 @@ class ModelRecipe:
         known = preset_names()
         require(self.preset in known, "preset", self.preset, suggestion(self.preset, known))
         require(self.dino is None or self.weights is not None, "dino", self.dino, "it comes beside weights: give both")
+        is_needed = self.tokenizer is None or self.weights is None
+        require(is_needed, "tokenizer", self.tokenizer, "weights bring their own: leave it out")
         require(self.resolution is None or self.resolution > 0, "resolution", self.resolution, AT_LEAST_1)
 
     @property
     def options(self) -> dict[str, Any]:
         """What differs from the configuration of the weights or the preset; for `G2VLMConfig.with_options`."""
-        names = ("visibility", "view_positions", "attention", "resolution")
+        names = ("visibility", "view_context", "view_positions", "attention", "resolution")
         given = {name: value for name in names if (value := getattr(self, name)) is not None}
         if self.heads is None:
             return given
@@ -87,9 +96,14 @@ class SourceRecipe:
     """One set of samples in the mixture.
 
     kind: "rooms" (procedural rooms), "scenes" (folders with a scene.json, or below one), "shards" (what `g2vlm data convert`
-    writes), "room_questions" (procedural rooms with a question and its answer), "questions" (JSON lines with "question",
-    "answer" and "images", paths beside the file), "text" (the same without images). path: where it lies, for those that
-    lie somewhere. weight: its share of the packs.
+    writes), "room_questions" (procedural rooms with a question and its answer), "questions" (annotations as data sets
+    publish them, see docs/data.md), "text" (the same without images). path: where it lies, for those that lie somewhere.
+    weight: its share of the packs.
+    media: folder from which a file of questions counts its pictures and videos; None is its own. frames: of a video, at most.
+    inputs: what a question comes with: "views" for the geometric expert, "pictures" for the vision tower, both, or neither.
+    kinds: of questions about procedural rooms; all unless given. questions: how many about the same procedural room share a sample. points: short ones about single
+    points beside them. evidence: part of the samples that are answered
+    after what was measured in the true geometry.
     has_fine_depth: depth good enough for the normals of point maps. max_depth: metres beyond which its depth counts as
     unknown; None keeps all.
     """
@@ -97,6 +111,13 @@ class SourceRecipe:
     kind: Literal["rooms", "scenes", "shards", "room_questions", "questions", "text"]
     path: str | None = None
     weight: float = 1.0
+    inputs: tuple[Input, ...] = ("views", "pictures")
+    media: str | None = None
+    frames: int = 8
+    kinds: tuple[str, ...] = KINDS
+    questions: int = 1
+    points: int = 0
+    evidence: float = 0.0
     has_fine_depth: bool = True
     max_depth: float | None = None
 
@@ -107,6 +128,15 @@ class SourceRecipe:
         else:
             require(self.path is None, "path", self.path, f"{self.kind} are made on the spot: leave it out")
         require(0 <= self.weight < inf, "weight", self.weight, NOT_NEGATIVE)
+        has_media = self.kind == "questions" or self.media is None
+        require(has_media, "media", self.media, f"only questions have media: leave it out of {self.kind}")
+        require(self.frames >= 1, "frames", self.frames, AT_LEAST_1)
+        for kind in self.kinds:
+            require(kind in KINDS, "kinds", kind, suggestion(kind, KINDS))
+        require(bool(self.kinds), "kinds", self.kinds, "give one at least, or leave it out")
+        require(self.questions >= 1, "questions", self.questions, AT_LEAST_1)
+        require(self.points >= 0, "points", self.points, NOT_NEGATIVE)
+        require(0 <= self.evidence <= 1, "evidence", self.evidence, "it is a part: it must lie in [0, 1]")
         require(self.max_depth is None or self.max_depth > 0, "max_depth", self.max_depth, POSITIVE)
 
 
@@ -185,6 +215,8 @@ class DataRecipe:
 class ObjectiveRecipe:
     """What is minimised: `geometry` weighs the geometric losses among themselves, `vg` and `ce` the two sides.
 
+    answer_weighting: what counts alike in the cross-entropy: each "token" of an answer, each answer ("sample"), or between
+    the two ("square_root" of its length).
     pixel_fraction: part of the pixels that enters the geometric losses of a step.
     correspondence_layers: decoder layers whose geometric tokens must also find their matches in other views (heads that are
     not part of the model); correspondence: weight of that loss.
@@ -193,6 +225,7 @@ class ObjectiveRecipe:
     geometry: LossWeights = LossWeights.PAPER
     vg: float = 1.0
     ce: float = 1.0
+    answer_weighting: AnswerWeighting = "token"
     pixel_fraction: float = 1.0
     correspondence_layers: tuple[int, ...] = ()
     correspondence: float = 0.1
@@ -308,7 +341,11 @@ class OutputRecipe:
 
 @dataclass(frozen=True)
 class Recipe:
-    """A whole run. frozen: parts of parameter names that do not learn, beside those the strategy freezes."""
+    """A whole run.
+
+    frozen: parts of parameter names that do not learn, beside those the strategy freezes. thawed: parts of names that do
+    learn although the strategy freezes them.
+    """
 
     name: str
     steps: int
@@ -316,6 +353,7 @@ class Recipe:
     strategy: Strategy = "geometry"
     seed: int = 0
     frozen: tuple[str, ...] = ()
+    thawed: tuple[str, ...] = ()
     model: ModelRecipe = ModelRecipe()
     objective: ObjectiveRecipe = ObjectiveRecipe()
     optimiser: OptimiserRecipe = OptimiserRecipe()

@@ -9,6 +9,7 @@ from pathlib import Path
 import torch
 
 from g2vlm import hub, presets
+from g2vlm.config import G2VLMConfig
 from g2vlm.data.augment import Augmentation
 from g2vlm.data.packs import Packs, position_loader, positions
 from g2vlm.data.readers import READERS
@@ -35,15 +36,22 @@ log = logging.getLogger("g2vlm")
 def model_of(recipe: ModelRecipe) -> tuple[G2VLM, Processor]:
     """The model a run starts from, and its words. Raises ValueError where weights do not fit."""
     if recipe.weights is None:
-        config = getattr(presets, recipe.preset)().with_options(**recipe.options)
-        return G2VLM(config), Processor(byte_tokenizer(config.tokens), config.tokens)
+        config = getattr(presets, recipe.preset)(has_language=False).with_options(**recipe.options)
+        return G2VLM(config), fresh_processor(recipe, config)
     opened = hub.read_checkpoint(recipe.weights, dino=recipe.dino, **recipe.options)
     return hub.model_of(opened, dtype=torch.float32, new=recipe.new), hub.processor_of(opened)
 
 
+def fresh_processor(recipe: ModelRecipe, config: G2VLMConfig) -> Processor:
+    """The words of a model that starts from nothing: the recipe's tokenizer, or bytes."""
+    if recipe.tokenizer is None:
+        return Processor(byte_tokenizer(config.tokens), config.tokens)
+    return Processor(hub.tokenizer_at(recipe.tokenizer), config.tokens)
+
+
 def learner_of(recipe: Recipe, model: G2VLM) -> Learner:
     """The model with what the recipe's strategy freezes, the losses it learns from and the heads it needs for them."""
-    freeze(model, recipe.strategy, recipe.frozen, weights=recipe.objective.geometry)
+    freeze(model, recipe.strategy, recipe.frozen, thawed=recipe.thawed, weights=recipe.objective.geometry)
     if recipe.engine.gradient_checkpointing:
         model.recompute_activations()
     target = recipe.objective
@@ -58,6 +66,7 @@ def learner_of(recipe: Recipe, model: G2VLM) -> Learner:
         Objective(target.geometry, target.pixel_fraction) if learns_geometry else None,
         vg=target.vg,
         ce=target.ce if recipe.strategy in TEXTUAL else 0.0,
+        answer_weighting=target.answer_weighting,
         correspondence=CorrespondenceHeads(model.config.text_config.hidden_size, layers) if layers else None,
         correspondence_weight=target.correspondence,
         max_loss=recipe.guard.max_loss,
@@ -81,14 +90,23 @@ def source_of(source: SourceRecipe, data: DataRecipe, processor: Processor, patc
     if source.kind == "rooms":
         return RoomSource(processor, patch, colour=augment.colour, fields_of_view=augment.fields_of_view)
     if source.kind == "room_questions":
-        return RoomQuestionSource(processor, patch, colour=augment.colour)
+        return RoomQuestionSource(
+            processor,
+            patch,
+            colour=augment.colour,
+            inputs=source.inputs,
+            kinds=source.kinds,
+            questions=source.questions,
+            points=source.points,
+            evidence=source.evidence,
+        )
     path = Path(source.path or "")
     if source.path is None or not path.exists():
         raise ValueError(f"source {source.kind}: path is {source.path}, which is not there; set data.sources.N.path")
     if source.kind == "text":
         return TextSource(path.stem, path, processor)
     if source.kind == "questions":
-        return QuestionSource(path.stem, path, processor, patch, picture_pixels=data.picture_pixels)
+        return question_source(source, path, data, processor, patch)
     scenes = scenes_of(source, path, data.max_bad)
     return SceneSource(
         path.name,
@@ -100,6 +118,24 @@ def source_of(source: SourceRecipe, data: DataRecipe, processor: Processor, patc
         max_depth=source.max_depth,
         has_fine_depth=source.has_fine_depth,
         counts=scenes.counts if isinstance(scenes, Shards) else None,
+    )
+
+
+def question_source(
+    source: SourceRecipe, path: Path, data: DataRecipe, processor: Processor, patch: int
+) -> QuestionSource:
+    """Raises ValueError for a file of no known format, and for a folder of media that is not there."""
+    if source.media is not None and not Path(source.media).is_dir():
+        raise ValueError(f"source questions: media is {source.media}, which is no folder; set data.sources.N.media")
+    return QuestionSource(
+        path.stem,
+        path,
+        processor,
+        patch,
+        picture_pixels=data.picture_pixels,
+        inputs=source.inputs,
+        media=None if source.media is None else Path(source.media),
+        frames=source.frames,
     )
 
 
@@ -135,6 +171,7 @@ def run(recipe: Recipe, out: Path, *, hooks: HooksOf = lambda engine, packs, ste
     """
     torch.manual_seed(recipe.seed)
     model, processor = model_of(recipe.model)
+    model.config.has_language |= recipe.strategy in TEXTUAL
     packs = packs_of(recipe, processor, model.config.patch_size)
     engine = parallel.start(learner_of(recipe, model), recipe)
     with ExitStack() as stack:
@@ -155,7 +192,7 @@ def run(recipe: Recipe, out: Path, *, hooks: HooksOf = lambda engine, packs, ste
         save = every(
             recipe.output.save_every,
             recipe.steps,
-            lambda step: save_checkpoint(out, model, engine, step, recipe),
+            lambda step: save_checkpoint(out, model, engine, step, recipe, tokenizer=processor.tokenizer),
         )
         last = [stop_on_bad(recipe.data.max_bad), save]
         train(engine, loader, recipe, first_step=step, hooks=[*hooks(engine, packs, step), *last])

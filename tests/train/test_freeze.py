@@ -26,6 +26,11 @@ def learning(model: G2VLM) -> set[str]:
     ("strategy", "learns", "rests"),
     [
         (
+            "semantic",
+            ("vision.", "embed_tokens.", "lm_head.", ".semantic."),
+            ("dino.", "dino_projection.", ".geometric.", "heads."),
+        ),
+        (
             "geometry",
             ("dino.", ".geometric.", "dino_projection.", "heads."),
             ("vision.", "embed_tokens.", "lm_head.", ".semantic."),
@@ -97,3 +102,12 @@ def test_more_can_be_frozen_by_name_and_a_name_that_matches_nothing_is_refused()
     assert not any(name.startswith("dino.") for name in learning(model))
     with pytest.raises(ValueError, match="frozen part 'dinosaur' matches no parameter; names look like"):
         freeze(model, "geometry", ["dinosaur"])
+
+
+def test_what_a_strategy_freezes_can_learn_nevertheless():
+    model = fresh()
+    freeze(model, "ce_only", thawed=["vision."])
+    assert any(name.startswith("vision.") for name in learning(model))
+    assert not any(name.startswith("dino.") for name in learning(model))
+    with pytest.raises(ValueError, match="thawed part 'visions' matches no parameter"):
+        freeze(model, "ce_only", thawed=["visions"])

@@ -1,16 +1,18 @@
+import random
 from dataclasses import replace
 
 import pytest
 import torch
 
 from g2vlm.data.samples import Pack
+from g2vlm.data.sources import RoomQuestionSource
 from g2vlm.records import Views
 from g2vlm.train.learner import PARTS, Totals, stacked
-from tests.train.conftest import new_learner, pack_of
+from tests.train.conftest import BUCKET, PATCH, new_learner, pack_of
 
 
 def totals_of(*packs: Pack) -> Totals:
-    return Totals(sum(float(pack.num_scenes) for pack in packs), sum(float(pack.num_labels) for pack in packs))
+    return Totals(sum(float(pack.num_scenes) for pack in packs), sum(pack.answer_weight("token") for pack in packs))
 
 
 def gradients(learner) -> dict[str, torch.Tensor | None]:
@@ -40,7 +42,7 @@ def test_every_loss_has_a_name_of_the_list(question_sample):
     assert set(new_learner("vg_ce", layers=(0, 1))(pack, totals_of(pack)).parts) == set(PARTS)
 
 
-@pytest.mark.parametrize("strategy", ["ce_only", "ce_ce", "vg_ce"])
+@pytest.mark.parametrize("strategy", ["semantic", "ce_only", "ce_ce", "vg_ce"])
 def test_a_pack_without_views_gives_everything_that_learns_a_gradient(strategy, text_sample):
     layers = (1,) if strategy == "vg_ce" else ()
     learner = new_learner(strategy, layers=layers)
@@ -132,3 +134,21 @@ def test_padding_changes_nothing(text_sample):
     together = new_learner("ce_only")(pack, totals_of(pack)).total
     alone = sum(new_learner("ce_only")(pack_of(sample), totals_of(pack)).total for sample in (short, long))
     torch.testing.assert_close(together, alone, atol=1e-5, rtol=1e-5)
+
+
+def test_questions_that_share_a_context_are_judged_as_each_alone(processor):
+    """Branches of one sequence have the loss, and the gradients, of as many sequences."""
+    sample = RoomQuestionSource(processor, PATCH, questions=3).sample(random.Random(3), BUCKET)
+    start = len(sample.ids) - sum(sample.branches)
+    alone, at = [], start
+    for length in sample.branches:
+        rows = torch.cat([torch.arange(start), torch.arange(at, at + length)])
+        alone.append(replace(sample, ids=sample.ids[rows], labels=sample.labels[rows], branches=()))
+        at += length
+    shared, apart = new_learner("ce_ce"), new_learner("ce_ce")
+    totals = totals_of(pack_of(sample))
+    losses = [shared(pack_of(sample), totals).total, apart(pack_of(*alone), totals).total]
+    for loss in losses:
+        loss.backward()
+    torch.testing.assert_close(*losses, atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(gradients(shared), gradients(apart), atol=2e-5, rtol=1e-3)

@@ -81,7 +81,7 @@ def test_operations_are_those_of_a_real_step(no_masks):
     alive = learner_of(RECIPE, G2VLM(small_tokens()))
     ledger, given = Ledger(torch.device("cpu")), real(pack)
     with ledger, sdpa_kernel(SDPBackend.MATH):
-        alive(given, Totals(scenes=pack.num_scenes, labels=0)).total.backward()
+        alive(given, Totals(scenes=pack.num_scenes, answers=0)).total.backward()
     assert planned == pytest.approx(ledger.flops, rel=0.05)
 
 
@@ -98,7 +98,7 @@ def test_activations_are_those_of_a_real_step(no_masks):
         if parameter.requires_grad:
             parameter.register_post_accumulate_grad_hook(lambda parameter: ledger.known(parameter.grad))
     with ledger:
-        torch.autograd.backward(alive(given, Totals(scenes=pack.num_scenes, labels=0)).total)
+        torch.autograd.backward(alive(given, Totals(scenes=pack.num_scenes, answers=0)).total)
     assert planned == pytest.approx(ledger.peak, rel=0.15)
 
 

@@ -144,6 +144,8 @@ def test_options_name_only_what_differs_from_the_configuration():
         ("data.sources.0.weight=-1", "data.sources.0.weight is -1.0; it must not be negative"),
         ("data.sources=[{kind: shards}]", "data.sources.0.path is None; shards lie somewhere"),
         ("data.sources=[{kind: rooms, path: x}]", "data.sources.0.path is 'x'; rooms are made on the spot"),
+        ("data.sources=[{kind: rooms, media: x}]", "data.sources.0.media is 'x'; only questions have media"),
+        ("data.sources=[{kind: questions, path: x, frames: 0}]", "data.sources.0.frames is 0; it must be at least 1"),
         ("data.views=[3, 2]", r"data.views is \(3, 2\); write \[least, most\]"),
         ("data.aspects=[0.5, 1.2]", r"data.aspects is \(0.5, 1.2\); shorter/longer side"),
         ("data.portrait=.nan", "data.portrait is nan; it is a part"),

@@ -1,10 +1,12 @@
 import json
+import random
 from dataclasses import replace
 
 import pytest
 import torch
 from PIL import Image
 
+from g2vlm.data.samples import Bucket
 from g2vlm.hub import load_model
 from g2vlm.train.checkpoint import checkpoints
 from g2vlm.train.recipe import (
@@ -16,7 +18,7 @@ from g2vlm.train.recipe import (
     Recipe,
     SourceRecipe,
 )
-from g2vlm.train.run import learner_of, model_of, packs_of, run, scenes_of
+from g2vlm.train.run import learner_of, model_of, packs_of, run, scenes_of, source_of
 
 RECIPE = Recipe(
     "test",
@@ -96,6 +98,20 @@ def test_sources_that_are_not_there_are_named():
     recipe = replace(RECIPE, data=replace(RECIPE.data, sources=(SourceRecipe("shards", "nowhere/at/all"),)))
     with pytest.raises(ValueError, match="nowhere/at/all"):
         packs_of(recipe, processor, model.config.patch_size)
+
+
+def test_questions_find_their_pictures_in_the_folder_of_media(tmp_path):
+    (tmp_path / "media").mkdir()
+    Image.new("RGB", (64, 48)).save(tmp_path / "media" / "a.png")
+    (tmp_path / "q.jsonl").write_text(json.dumps({"question": "What?", "answer": "That.", "images": ["a.png"]}))
+    model, processor = model_of(ModelRecipe())
+    recipe = SourceRecipe("questions", str(tmp_path / "q.jsonl"), media=str(tmp_path / "media"), inputs=("pictures",))
+    source = source_of(recipe, RECIPE.data, processor, model.config.patch_size)
+    sample = source.sample(random.Random(0), Bucket(0, 56, 56))
+    assert sample.views is None
+    assert len(sample.image_grid_thw) == 1
+    with pytest.raises(ValueError, match="media is nowhere, which is no folder"):
+        source_of(replace(recipe, media="nowhere"), RECIPE.data, processor, model.config.patch_size)
 
 
 def test_a_source_of_weight_0_need_not_be_there():

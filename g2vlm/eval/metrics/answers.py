@@ -1,0 +1,147 @@
+"""Scores of answers in words: what is read from a text, what it is worth, and how sure a mean of such scores is.
+
+Scores lie in [0, 1]. What cannot be read is wrong: an empty text never scores.
+"""
+
+import math
+import re
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Float
+
+THRESHOLDS = np.linspace(0.5, 0.95, 10)
+"""Of mean relative accuracy. Built as 0.5 + 0.05 i the last bits differ, and an answer that is 10 % off loses a bin."""
+
+Z = 1.959963984540054
+"""Standard deviations on either side that hold 95 % of a normal distribution."""
+
+_LETTER = re.compile(r"\s*[(\[]?([A-Z])(?![\w'’-])(?![ \t]+\w)")
+
+_WORDS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
+_NUMBER = re.compile(
+    r"(?<![\w.])[-−]?(?:\d{1,3}(?:,\d{3})+(?![\d,])(?:\.\d+)?|\d+(?:\.\d+)?|\.\d+)" + rf"|\b(?:{'|'.join(_WORDS)})\b",
+    re.ASCII | re.IGNORECASE,
+)
+
+
+Scores = Mapping[str, Float[np.ndarray, " _questions"]]
+"""Scores of questions by kind."""
+
+Entries = Sequence[Sequence[str]]
+"""Kinds that share one entry of a macro mean; VSI-Bench has eight entries, and three kinds (directions) in one of them."""
+
+
+class Interval(NamedTuple):
+    """Where a mean lies with 95 % confidence."""
+
+    low: float
+    high: float
+
+
+def letter_of(text: str, num_options: int) -> str | None:
+    """The option that a text chooses, or None.
+
+    A text chooses by beginning with a capital letter that stands alone, in a bracket or not: "B", "B.", "(B) left", "B: left".
+    "Because", "b", "A chair" (an article) and letters beyond the options choose nothing, nor does a letter further back:
+    "not A" would.
+    """
+    found = _LETTER.match(text)
+    if found is None or not ord(found[1]) - ord("A") < num_options:
+        return None
+    return found[1]
+
+
+def choice_of(text: str, options: Sequence[str]) -> str | None:
+    """The letter of the option that a text chooses, by its letter or by its words, or None.
+
+    The words have to be all of the text, but for case and a full stop: "Left." chooses left, "to the left" nothing.
+    """
+    words = text.strip().removesuffix(".").casefold()
+    letters = {option.casefold(): chr(ord("A") + i) for i, option in enumerate(options)}
+    return letter_of(text, len(options)) or letters.get(words)
+
+
+def number_of(text: str) -> float | None:
+    """The first number of a text, or None: plain digits ("1,200.5", ".5", "-3", "2m") or a word from zero to ten.
+
+    A digit right after a letter belongs to a name ("view2") and is no number; "2-3" is 2.
+    """
+    found = _NUMBER.search(text)
+    if found is None:
+        return None
+    word = found[0].lower()
+    return float(_WORDS.index(word)) if word in _WORDS else float(word.replace(",", "").replace("−", "-"))
+
+
+def mean_relative_accuracy(
+    predictions: Float[np.ndarray, "*shape"], truths: Float[np.ndarray, "*shape"]
+) -> Float[np.ndarray, "*shape"]:
+    """MRA of each number: the part of `THRESHOLDS` t with |p - g| / |g| <= 1 - t; |p - g| itself where g is 0.
+
+    NaN says that no number was given, and scores 0.
+    """
+    errors = np.abs(predictions - truths) / np.where(truths == 0, 1, np.abs(truths))
+    return (errors[..., None] <= 1 - THRESHOLDS).mean(-1)
+
+
+def score_of(text: str, truth: str, options: Sequence[str] = ()) -> float:
+    """What one answer is worth: 0 or 1 where the truth is the letter of an option, MRA where there are no options."""
+    if options:
+        return float(choice_of(text, options) == truth)
+    said = number_of(text)
+    return float(mean_relative_accuracy(np.array([math.nan if said is None else said]), np.array([float(truth)]))[0])
+
+
+def wilson(num_right: int, count: int) -> Interval:
+    """Of a proportion; honest for few questions and near 0 and 1, where the normal interval shrinks to nothing."""
+    if count == 0:
+        return Interval(0.0, 1.0)
+    share, slack = num_right / count, Z * Z / count
+    middle = (share + slack / 2) / (1 + slack)
+    half = math.sqrt(slack * (share * (1 - share) + slack / 4)) / (1 + slack)
+    return Interval(max(middle - half, 0.0), min(middle + half, 1.0))
+
+
+def mean_interval(scores: Float[np.ndarray, " questions"]) -> Interval:
+    """Of a mean of scores in [0, 1], by the normal approximation."""
+    return _around(float(scores.mean()), _variance_of_mean(scores))
+
+
+def macro_mean(scores: Scores, entries: Entries) -> tuple[float, Interval]:
+    """Mean over entries, each the mean over its kinds of questions."""
+    mean = sum(weight * float(scores[kind].mean()) for kind, weight in _weights(entries).items())
+    variance = sum(weight**2 * _variance_of_mean(scores[kind]) for kind, weight in _weights(entries).items())
+    return mean, _around(mean, variance)
+
+
+def paired_difference(
+    ours: Scores, theirs: Scores, entries: Entries, *, draws: int = 10_000, seed: int = 0
+) -> tuple[float, Interval]:
+    """By how much one macro mean exceeds another on the same questions: a bootstrap over questions within each kind.
+
+    Both answer each question of a draw, so that what makes a question hard for both cancels.
+    """
+    chance = np.random.default_rng(seed)
+    mean, drawn = 0.0, np.zeros(draws)
+    for kind, weight in _weights(entries).items():
+        differences = ours[kind] - theirs[kind]
+        mean += weight * float(differences.mean())
+        drawn += weight * chance.choice(differences, (draws, len(differences))).mean(1)
+    low, high = np.quantile(drawn, (0.025, 0.975))
+    return mean, Interval(float(low), float(high))
+
+
+def _weights(entries: Entries) -> dict[str, float]:
+    return {kind: 1 / len(entries) / len(entry) for entry in entries for kind in entry}
+
+
+def _variance_of_mean(scores: Float[np.ndarray, " questions"]) -> float:
+    """Unbiased; of a single score in [0, 1], the largest that there can be."""
+    return float(scores.var(ddof=1)) / len(scores) if len(scores) > 1 else 0.25
+
+
+def _around(mean: float, variance: float) -> Interval:
+    half = Z * math.sqrt(variance)
+    return Interval(max(mean - half, 0.0), min(mean + half, 1.0))
