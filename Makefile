@@ -16,7 +16,7 @@ WORKERS ?= auto
 help: ## this list
 	@awk -F':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-demo: $(READY) ## photograph an unseen procedural room, reconstruct it, print the error and what was written
+demo: $(READY) ## photograph an unseen procedural room, reconstruct it, ask three questions, print the truth beside
 	$(RUN)/python examples/demo.py
 
 test: $(READY) ## the tests

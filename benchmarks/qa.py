@@ -5,10 +5,11 @@
 As many questions of one kind as of another. Choices are scored by accuracy, numbers by mean relative accuracy, in percent;
 the last row is the mean over kinds, the three directions together as one. The columns:
 
-    on           the model with its geometry
+    on           the model with its geometry, which states what it measured before it answers (reasoning="geometry")
+    direct       the model with its geometry, which answers at once
     no_geometry  other weights, trained on the same questions with the pictures but without the geometric expert
-    blank        the model, its geometric encoder shown grey views
-    shuffled     the model, its geometric encoder shown the patches of all views dealt out anew over all places
+    blank        as on, the geometric encoder shown grey views
+    shuffled     as on, the geometric encoder shown the patches of all views dealt out anew over all places
     text_only    the weights of no_geometry, asked without any picture
     majority     for each kind one answer for all, chosen on these very questions
 """
@@ -41,10 +42,11 @@ VIEWS = 4
 load = cache(hub.load)
 
 COLUMNS: dict[str, Callable[[argparse.Namespace, Sequence[Quiz]], Answerer]] = {
-    "on": lambda options, _: asking(load(options.weights)),
+    "on": lambda options, _: asking(load(options.weights), reasoning="geometry"),
+    "direct": lambda options, _: asking(load(options.weights)),
     "no_geometry": lambda options, _: asking(load(options.no_geometry), geometry="off"),
-    "blank": lambda options, _: asking(load(options.weights), geometry="blank"),
-    "shuffled": lambda options, _: asking(load(options.weights), geometry="shuffled"),
+    "blank": lambda options, _: asking(load(options.weights), geometry="blank", reasoning="geometry"),
+    "shuffled": lambda options, _: asking(load(options.weights), geometry="shuffled", reasoning="geometry"),
     "text_only": lambda options, _: asking_blindly(load(options.no_geometry)),
     "majority": lambda _, quizzes: majority(quizzes),
 }

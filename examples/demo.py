@@ -1,4 +1,4 @@
-"""Photograph a room the model never saw, reconstruct it from the photos, and compare with the truth.
+"""Photograph a room the model never saw, reconstruct it from the photos, ask about it, and compare with the truth.
 
     python examples/demo.py [--out DIR] [--seed N]
 
@@ -7,15 +7,22 @@ Everything runs offline with the weights that come with the package.
 
 import argparse
 import json
+import random
 import subprocess
 import sys
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
 
+from g2vlm.data.questions import Question, seen_in
+from g2vlm.data.questions import ask as ask_about
 from g2vlm.data.recon import sample_nearest
-from g2vlm.data.scenes import TEST_SEEDS
+from g2vlm.data.scenes import TEST_SEEDS, rooms
 from g2vlm.eval.geometry import blind, score, summarise
+
+ASKED = ("depth_comparison", "camera_motion", "distance_prediction")
+"""Kinds of the three questions."""
 
 
 def main() -> None:
@@ -42,7 +49,32 @@ def main() -> None:
     print("\nerror against the known truth (one scale for the scene)   model   constant depth, identity poses")
     for name in ("absrel", "delta1", "rotation_deg_median", "auc30"):
         print(f"  {name:40s} {getattr(ours, name):20.3f} {getattr(base, name):12.3f}")
+    print("\nasking about it (--reasoning geometry: what was measured is stated first):")
+    for question in asked_about(options.seed, len(depth), truth["depth"].shape[1:]):
+        ask(photos, question)
     print(f"\nlook at {result / 'overview.png'} and open {result / 'points.ply'}")
+
+
+def asked_about(seed: int, num_views: int, size: tuple[int, int]) -> list[Question]:
+    """One question of each kind about the room, with its answer."""
+    height, width = size
+    seen = seen_in(rooms([seed], num_views=num_views, height=height, width=width))
+    draw = random.Random(seed)
+    found = ((ask_about(draw, seen, kind) for _ in range(50)) for kind in ASKED)
+    return [question for tries in found if (question := next(filter(None, tries), None)) is not None]
+
+
+def ask(photos: Path, question: Question) -> None:
+    """Ask as a person would, and print the truth beside the answer."""
+    points = [("--point", f"{mark.view}:{mark.x:g},{mark.y:g}={mark.name}") for mark in question.marks]
+    print(f"\n? {words_of_places(question)}{question.text}")
+    g2vlm("ask", photos, "--question", question.text, *chain(*points), "--reasoning", "geometry")
+    option = f" {question.options[ord(question.answer) - ord('A')]}" if question.options else ""
+    print(f"truth: {question.answer}{'.' if option else ''}{option}")
+
+
+def words_of_places(question: Question) -> str:
+    return "".join(f"[{mark.name}: view {mark.view}, x {mark.x:g}, y {mark.y:g}] " for mark in question.marks)
 
 
 def g2vlm(*arguments: object) -> None:

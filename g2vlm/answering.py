@@ -29,6 +29,8 @@ class Marked(Protocol):
     def marks(self) -> Sequence[Mark]: ...
     @property
     def boxes(self) -> Sequence[Box]: ...
+    @property
+    def between(self) -> tuple[int, int] | None: ...
 
 
 class Asked(Marked, Protocol):
@@ -45,6 +47,7 @@ class Query:
     text: str
     marks: Sequence[Mark] = ()
     boxes: Sequence[Box] = ()
+    between: tuple[int, int] | None = None
 
 
 @dataclass(frozen=True)
@@ -59,6 +62,7 @@ class Request:
     messages: Sequence[Message] | None = None
     marks: Sequence[Mark] = ()
     boxes: Sequence[Box] = ()
+    between: tuple[int, int] | None = None
     max_frames: int = MAX_FRAMES
     frame_labels: bool = False
 
@@ -86,9 +90,10 @@ class Asking(NamedTuple):
     def check(self) -> None:
         if self.reasoning not in (None, *get_args(Reasoning)):
             raise ValueError(f"reasoning is {self.reasoning!r}; it must be 'geometry' or None")
-        if self.reads_geometry and self.geometry != "on":
-            wanted = "reasoning" if self.reasoning else "a reconstruction"
-            raise ValueError(f"{wanted} needs the views, but geometry is {self.geometry!r}; set it to 'on'")
+        if self.with_reconstruction and self.geometry != "on":
+            raise ValueError(f"a reconstruction needs the views, but geometry is {self.geometry!r}; set it to 'on'")
+        if self.reasoning is not None and self.geometry == "off":
+            raise ValueError("reasoning needs geometry, which is 'off'; set it to 'on', 'blank' or 'shuffled'")
 
 
 class Session:
@@ -115,11 +120,16 @@ class Session:
         """What reading the photos took."""
         return self._reading.seconds
 
-    @cached_property
-    @torch.no_grad()
+    @property
     def reconstruction(self) -> Reconstruction:
         """What the forward that read the photos says about them; see `Predictor.answer`."""
         Asking(self.geometry, None, True, 0, Decoding()).check()
+        return self._read_geometry
+
+    @cached_property
+    @torch.no_grad()
+    def _read_geometry(self) -> Reconstruction:
+        """What the heads say about what the geometric encoder was shown."""
         (geometry,) = self._reading.geometries(self.speaker.model)
         return _reconstruction(geometry, self.scene, self._provenance, self.seconds)
 
@@ -129,13 +139,14 @@ class Session:
         *,
         marks: Sequence[Mark] = (),
         boxes: Sequence[Box] = (),
+        between: tuple[int, int] | None = None,
         reasoning: Reasoning | None = None,
         with_reconstruction: bool = False,
         seed: int = 0,
         **decoding: Unpack[Decoding],
     ) -> Answer:
         """The answer to one question; arguments as for `Predictor.answer`."""
-        query = Query(question, marks, boxes)
+        query = Query(question, marks, boxes, between)
         options = {"reasoning": reasoning, "with_reconstruction": with_reconstruction, "seed": seed}
         return self.ask_all([query], **options, **decoding)[0]
 
@@ -171,7 +182,7 @@ class Session:
     def _answers(self, queries: Sequence[Asked], asking: Asking, *, is_marked: bool) -> list[Answer]:
         started = perf_counter()
         speaker, scene = self.speaker, self.scene
-        reconstruction = self.reconstruction if asking.reads_geometry else None
+        reconstruction = self._read_geometry if asking.reads_geometry else None
         evidence = [_evidence(query, reconstruction, asking) for query in queries]
         asked = [speaker.processor.asking_ids(_words(query, scene.photos) + query.text) for query in queries]
         tails = [_stating(speaker, ids, said) for ids, said in zip(asked, evidence, strict=True)]
@@ -262,6 +273,9 @@ def _prompt(speaker: Speaker, request: Request, asking: Asking, resolution: int 
 
 def _check_marks(query: Marked, photos: Sequence[Photo]) -> None:
     check_marks(query.marks, query.boxes, [photo.size for photo in photos], [photo.name for photo in photos])
+    for view in query.between or ():
+        if not 0 <= view < len(photos):
+            raise ValueError(f"between is {query.between}, but there are {len(photos)} views, 0 to {len(photos) - 1}")
 
 
 def _words(query: Marked, photos: Sequence[Photo]) -> str:
@@ -273,7 +287,7 @@ def _evidence(query: Marked, reconstruction: Reconstruction | None, asking: Aski
     if asking.reasoning is None:
         return ()
     assert reconstruction is not None
-    return measure(measurable_of(reconstruction), query.marks, query.boxes)
+    return measure(measurable_of(reconstruction), query.marks, query.boxes, between=query.between)
 
 
 def _stating(speaker: Speaker, ids: Int[Tensor, " tokens"], evidence: Sequence[Statement]) -> Int[Tensor, " longer"]:

@@ -70,6 +70,7 @@ class G2VLMConfig(PreTrainedConfig):
     vision_config: semantic vision tower. dino_config: geometric encoder (DINOv2 with registers).
     semantic_qk_norm: off for stock Qwen2-VL weights, on in the released G2VLM.
     layer_scale_init: start value of the geometric branch's LayerScale.
+    geometric_rope_theta: rotary base of geometric tokens; None: that of text_config. Small views need a small one, words a great one.
     resolution, view_resize: working size of photos, pixels.
     picture_size: side of the square that photos are stretched to for the vision tower; None: each at the size of its view.
     has_language: False for weights whose semantic expert never learnt to answer.
@@ -89,6 +90,7 @@ class G2VLMConfig(PreTrainedConfig):
         semantic_qk_norm: bool = True,
         geometric_qk_norm: bool = True,
         layer_scale_init: float = 0.01,
+        geometric_rope_theta: float | None = None,
         visibility: Visibility = "global",
         view_context: ViewContext = "views",
         view_positions: ViewPositions = "shared",
@@ -112,6 +114,7 @@ class G2VLMConfig(PreTrainedConfig):
         self.semantic_qk_norm = semantic_qk_norm
         self.geometric_qk_norm = geometric_qk_norm
         self.layer_scale_init = layer_scale_init
+        self.geometric_rope_theta = geometric_rope_theta
         self.visibility: Visibility = visibility
         self.view_context: ViewContext = view_context
         self.view_positions: ViewPositions = view_positions
@@ -160,6 +163,8 @@ class G2VLMConfig(PreTrainedConfig):
             raise ValueError(
                 f"mrope_section {self.mrope_section} must sum to half the head width, {self.head_width // 2}"
             )
+        if self.geometric_rope_theta is not None and self.geometric_rope_theta <= 1:
+            raise ValueError(f"geometric_rope_theta is {self.geometric_rope_theta}; it must be greater than 1, or None")
         if text.hidden_size % (4 * self.heads.num_heads):
             raise ValueError(
                 f"hidden_size ({text.hidden_size}) must be a multiple of 4 x heads.num_heads ({self.heads.num_heads}): "
@@ -188,8 +193,10 @@ class G2VLMConfig(PreTrainedConfig):
         return tuple(self.text_config.rope_parameters["mrope_section"])
 
     @property
-    def rope_theta(self) -> float:
-        return self.text_config.rope_parameters["rope_theta"]
+    def rope_thetas(self) -> tuple[float, float]:
+        """Rotary bases of semantic and of geometric tokens."""
+        theta = self.text_config.rope_parameters["rope_theta"]
+        return theta, self.geometric_rope_theta or theta
 
     @property
     def patch_size(self) -> int:

@@ -21,15 +21,15 @@ from g2vlm.geometry.points import depth_jumps, normals_from_points
 from g2vlm.geometry.pose import in_first_frame, transform
 from g2vlm.records import Box, Mark, Reconstruction, Scale, Statement, Views
 
-Kind = Literal["depth", "extent", "distance", "sees", "motion", "room"]
+Kind = Literal["depth", "extent", "distance", "same", "nearest", "sees", "motion", "room"]
 
-ABOUT_MARKS: tuple[Kind, ...] = ("depth", "extent", "distance", "sees")
+ABOUT_MARKS: tuple[Kind, ...] = ("depth", "extent", "distance", "same", "nearest")
 """Measured by default where something is marked."""
 
 ABOUT_VIEWS: tuple[Kind, ...] = ("motion", "room")
 """Measured by default where nothing is."""
 
-MAX_LINES = 10
+MAX_LINES = 12
 MAX_MOTIONS = 4
 
 UNKNOWN = "unknown"
@@ -130,16 +130,19 @@ def measure(
     marks: Sequence[Mark] = (),
     boxes: Sequence[Box] = (),
     *,
+    between: tuple[int, int] | None = None,
     kinds: Sequence[Kind] | None = None,
     max_lines: int = MAX_LINES,
 ) -> tuple[Statement, ...]:
     """The first `max_lines` statements, kind after kind in the order of `kinds`.
 
-    By default what can be said about the marks, or, where there are none, about the views. Every view and place is
+    between: two views whose motion is asked for; without them it is that of consecutive views.
+    By default what can be said about the two views, about the marks, or, where there is neither, about all views. Every view and place is
     taken to exist (see `g2vlm.marks.check_marks`). Values are as the text says them: lengths to two decimals.
     """
     if kinds is None:
-        kinds = ABOUT_MARKS if marks or boxes else ABOUT_VIEWS
+        about_views: tuple[Kind, ...] = ABOUT_VIEWS if between is None else ("motion",)
+        kinds = ABOUT_MARKS if marks or boxes else about_views
     for kind in kinds:
         if kind not in get_args(Kind):
             raise ValueError(f"nothing measures {kind!r}; choose from {', '.join(get_args(Kind))}")
@@ -147,7 +150,10 @@ def measure(
         if mark.name.split() != [mark.name]:
             raise ValueError(f"the name {mark.name!r} is not one word, as evidence needs; write it without spaces")
     things = [*(_thing_at(scene, mark) for mark in marks), *(_thing_in(scene, box) for box in boxes)]
-    return tuple(islice((said for kind in kinds for said in _MEASURES[kind](scene, things)), max_lines))
+    measures = dict(_MEASURES)
+    if between is not None:
+        measures["motion"] = lambda scene, _: iter([_motion(scene, *between)])
+    return tuple(islice((said for kind in kinds for said in measures[kind](scene, things)), max_lines))
 
 
 def evidence_text(statements: Sequence[Statement]) -> str:
@@ -187,6 +193,8 @@ _GRAMMAR: dict[str, re.Pattern[str]] = {
     "depth": _line("depth", 1, _NUMBER),
     "extent": _line("extent", 1, f"{_NUMBER} {_NUMBER}"),
     "distance": _line("distance", 2, _NUMBER),
+    "same": _line("same", 2, _NUMBER),
+    "nearest": _line("nearest", 0, r"\S+", unit="(?P<unit>)"),
     "sees": _line("sees", 1, r"\d+(?: \d+)*", unit="(?P<unit>)"),
     "motion": _line(
         "motion",
@@ -292,8 +300,28 @@ def _extents_of_boxes(scene: Measurable, things: Sequence[_Thing]) -> Iterator[S
 
 def _distances(scene: Measurable, things: Sequence[_Thing]) -> Iterator[Statement]:
     for a, b in combinations(things, 2):
-        distance = float(np.linalg.norm(a.point - b.point))
-        yield _lengths(scene, "distance", (a.name, b.name), [distance], a.views + b.views, a.pixels + b.pixels)
+        yield _lengths(scene, "distance", (a.name, b.name), [_gap(a, b)], a.views + b.views, a.pixels + b.pixels)
+
+
+def _same(scene: Measurable, things: Sequence[_Thing]) -> Iterator[Statement]:
+    """The two marks of different views that are closest to each other: the likeliest to show the same."""
+    pairs = [(a, b) for a, b in combinations(things, 2) if a.view != b.view]
+    known = [pair for pair in pairs if not math.isnan(_gap(*pair))]
+    if known:
+        a, b = min(known, key=lambda pair: _gap(*pair))
+        yield _lengths(scene, "same", (a.name, b.name), [_gap(a, b)], a.views + b.views, a.pixels + b.pixels)
+
+
+def _gap(a: _Thing, b: _Thing) -> float:
+    return float(np.linalg.norm(a.point - b.point))
+
+
+def _nearest(scene: Measurable, things: Sequence[_Thing]) -> Iterator[Statement]:
+    """Of several marks, the one with the least depth."""
+    known = [thing for thing in things if not math.isnan(thing.depth)]
+    if len(things) > 1 and known:
+        nearest = min(known, key=lambda thing: thing.depth)
+        yield _statement("nearest", (), nearest.name, "", nearest.views, nearest.pixels)
 
 
 def _sightings(scene: Measurable, things: Sequence[_Thing]) -> Iterator[Statement]:
@@ -324,20 +352,24 @@ def _pixels_of(scene: Measurable, thing: _Thing, view: int) -> tuple[Pixel, ...]
 
 def _motions(scene: Measurable, things: Sequence[_Thing]) -> Iterator[Statement]:
     for first, second in islice(pairwise(range(len(scene.poses))), MAX_MOTIONS):
-        a, b = scene.poses[first], scene.poses[second]
-        right, down, forward = (a[:3, :3].T @ (b[:3, 3] - a[:3, 3]) / scene.unit_length).tolist()
-        ahead = a[:3, :3].T @ b[:3, 2]  # where the second camera looks, in the first one's frame
-        turn = math.degrees(math.atan2(ahead[0], ahead[2]))
-        value, unit = UNKNOWN, ""
-        if math.isfinite(right + down + forward + turn):
-            parts = (
-                f"turn {_signed(turn, 'right', 'left', 0)}",
-                _signed(right, "right", "left"),
-                _signed(-down, "up", "down"),
-                _signed(forward, "forward", "backward"),
-            )
-            value, unit = " ".join(parts), scene.unit
-        yield _statement("motion", (str(first), str(second)), value, unit, (first, second))
+        yield _motion(scene, first, second)
+
+
+def _motion(scene: Measurable, first: int, second: int) -> Statement:
+    a, b = scene.poses[first], scene.poses[second]
+    right, down, forward = (a[:3, :3].T @ (b[:3, 3] - a[:3, 3]) / scene.unit_length).tolist()
+    ahead = a[:3, :3].T @ b[:3, 2]  # where the second camera looks, in the first one's frame
+    turn = math.degrees(math.atan2(ahead[0], ahead[2]))
+    value, unit = UNKNOWN, ""
+    if math.isfinite(right + down + forward + turn):
+        parts = (
+            f"turn {_signed(turn, 'right', 'left', 0)}",
+            _signed(right, "right", "left"),
+            _signed(-down, "up", "down"),
+            _signed(forward, "forward", "backward"),
+        )
+        value, unit = " ".join(parts), scene.unit
+    return _statement("motion", (str(first), str(second)), value, unit, (first, second))
 
 
 def _signed(value: float, positive: str, negative: str, decimals: int = 2) -> str:
@@ -420,6 +452,8 @@ _MEASURES: dict[Kind, Callable[[Measurable, Sequence[_Thing]], Iterator[Statemen
     "depth": _depths,
     "extent": _extents_of_boxes,
     "distance": _distances,
+    "same": _same,
+    "nearest": _nearest,
     "sees": _sightings,
     "motion": _motions,
     "room": _room,

@@ -49,6 +49,9 @@ KNOWN = (EMBEDDED, EMBEDDED_NO_GEOMETRY, "InternRobotics/G2VLM-2B-MoT")
 Source = str | Path
 Layout = Literal["g2vlm", "official", "qwen2_vl"]
 
+BEFORE_OPTIONS = {"view_context": "sequence"}
+"""How models were made before there was the option, for configurations that do not say."""
+
 ANSWER_FILE = "known_answer.json"
 MAX_SHARD = "5GB"
 _DINO = "dino.model."
@@ -152,7 +155,7 @@ def read_checkpoint(
         config = official.read_config(folder, weights, tokens).with_options(**options)
         return Checkpoint(config, official.to_ours(weights), folder, paths)
     if layout == "g2vlm":
-        config = G2VLMConfig.from_dict(_config_of(folder)).with_options(**options)
+        config = G2VLMConfig.from_dict(BEFORE_OPTIONS | _config_of(folder)).with_options(**options)
         answer = folder / ANSWER_FILE
         is_unchanged = options.keys() <= {"attention"}
         return Checkpoint(config, weights, folder, paths, answer if is_unchanged and answer.is_file() else None)
@@ -537,17 +540,19 @@ def save(
     model: G2VLM,
     folder: Source,
     *,
+    tokenizer: PreTrainedTokenizerBase | None = None,
     dtype: torch.dtype | None = None,
     known_answer: bool = False,
     overwrite: bool = False,
 ) -> None:
     """Write a model in our own layout: config.json and sharded safetensors, all of it or nothing.
 
-    dtype: what floating weights are rounded to; None keeps them. known_answer: record what the written weights make of
+    tokenizer: written beside the weights. dtype: what floating weights are rounded to; None keeps them. known_answer: record what the written weights make of
     fixed inputs, which every `load` then verifies. overwrite: replace a folder that is not empty.
     """
     weights = {name: x.detach().to("cpu", dtype) for name, x in stored_weights(model).items()}
     with whole_folder(Path(folder), overwrite=overwrite) as partial:
+        _write_tokenizer(tokenizer, partial)
         _write_ours(model.config, weights, partial)
         if known_answer:
             written = Checkpoint(model.config, weights, partial, ())
@@ -563,8 +568,7 @@ def save_state(
     tokenizer: written beside the weights, so that whoever loads them has the words they were trained with.
     """
     with whole_folder(folder) as partial:
-        if tokenizer is not None and not isinstance(tokenizer, NoTokenizer):
-            tokenizer.save_pretrained(partial)
+        _write_tokenizer(tokenizer, partial)
         _write_ours(model.config, {name: x.detach().cpu() for name, x in stored_weights(model, state).items()}, partial)
 
 
@@ -591,6 +595,11 @@ def convert(
         for name in beside:
             if (checkpoint.folder / name).is_file():
                 shutil.copy(checkpoint.folder / name, partial / name)
+
+
+def _write_tokenizer(tokenizer: PreTrainedTokenizerBase | None, folder: Path) -> None:
+    if tokenizer is not None and not isinstance(tokenizer, NoTokenizer):
+        tokenizer.save_pretrained(folder)
 
 
 def _write_ours(config: G2VLMConfig, weights: StateDict, folder: Path) -> None:

@@ -149,7 +149,7 @@ class MoTDecoder(nn.Module):
 
     def __init__(self, config: G2VLMConfig):
         super().__init__()
-        self.sections, self.theta = config.mrope_section, config.rope_theta
+        self.sections, self.thetas = config.mrope_section, config.rope_thetas
         self.layers = nn.ModuleList(MoTBlock(config, i) for i in range(config.text_config.num_hidden_layers))
         self.norm = FinalNorm(config)
         self.gradient_checkpointing = False
@@ -163,7 +163,7 @@ class MoTDecoder(nn.Module):
         keep_layers: bool = False,
     ) -> tuple[Float[Tensor, "tokens width"], list[Float[Tensor, "tokens width"]]]:
         """Hidden states after the final norms, in sequence order, and (if kept) after each block."""
-        angles = multimodal_angles(layout.positions, self.sections, self.theta)[layout.order]
+        angles = self.angles(layout)
         parts = Tokens(*x[layout.order].split(layout.counts))
         kept = []
         for layer in self.layers:
@@ -174,3 +174,10 @@ class MoTDecoder(nn.Module):
             if keep_layers:
                 kept.append(torch.cat(parts)[layout.restore])
         return torch.cat(self.norm(parts))[layout.restore], kept
+
+    def angles(self, layout: Layout) -> Float[Tensor, "tokens half"]:
+        """Rotary angles in the experts' order, each expert's by its own base."""
+        places = layout.positions[:, layout.order].split(layout.counts, dim=1)
+        return torch.cat(
+            [multimodal_angles(p, self.sections, theta) for p, theta in zip(places, self.thetas, strict=True)]
+        )

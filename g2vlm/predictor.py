@@ -71,6 +71,7 @@ class Predictor:
         *,
         marks: Sequence[Mark] = (),
         boxes: Sequence[Box] = (),
+        between: tuple[int, int] | None = None,
         geometry: GeometryInput = "on",
         reasoning: Reasoning | None = None,
         with_reconstruction: bool = False,
@@ -86,6 +87,7 @@ class Predictor:
         messages: Sequence[Message],
         marks: Sequence[Mark] = (),
         boxes: Sequence[Box] = (),
+        between: tuple[int, int] | None = None,
         max_frames: int = MAX_FRAMES,
         frame_labels: bool = False,
         geometry: GeometryInput = "on",
@@ -104,6 +106,7 @@ class Predictor:
         messages: Sequence[Message] | None = None,
         marks: Sequence[Mark] = (),
         boxes: Sequence[Box] = (),
+        between: tuple[int, int] | None = None,
         max_frames: int = MAX_FRAMES,
         frame_labels: bool = False,
         geometry: GeometryInput = "on",
@@ -118,6 +121,7 @@ class Predictor:
         messages: a chat in the format of transformers, see `conversation.Message`; its photos are numbered as they appear,
         and all of them are views of one scene. max_frames, frame_labels: of videos, see `conversation.read_messages`.
         marks, boxes: what the question speaks of by name; they are said before it, and drawn on the pictures.
+        between: two views whose motion is measured, with reasoning; without them it is that of consecutive views.
         geometry: what the geometric encoder sees, see `speaking.GeometryInput`: anything but "on" is for comparison.
         reasoning: "geometry" lets the answer follow what was measured in the predicted geometry (`answer.evidence`).
         with_reconstruction: `answer.reconstruction` is then what `reconstruct` gives for these photos, from the same forward.
@@ -126,7 +130,7 @@ class Predictor:
         seed: of sampling, and of the shuffle of geometry="shuffled".
         decoding: arguments of transformers' `generate`, see `speaking.Decoding`.
         """
-        request = Request(photos, question, messages, marks, boxes, max_frames, frame_labels)
+        request = Request(photos, question, messages, marks, boxes, between, max_frames, frame_labels)
         return self.answer_batch(
             [request],
             geometry=geometry,

@@ -23,8 +23,7 @@ def tiny(**options: Any) -> G2VLMConfig:
         rms_norm_eps=1e-6,
         max_position_embeddings=8192,
         initializer_range=0.05,
-        # views are 8 patches wide: with the usual theta of a language model the rotation along a row could not be seen
-        rope_parameters={"rope_type": "default", "rope_theta": 10.0, "mrope_section": [4, 6, 6]},
+        rope_parameters={"rope_type": "default", "rope_theta": 500.0, "mrope_section": [4, 6, 6]},
         bos_token_id=tokens.bos,
         eos_token_id=tokens.eos,
     )
@@ -39,7 +38,15 @@ def tiny(**options: Any) -> G2VLMConfig:
         initializer_range=0.05,
     )
     heads = HeadsConfig(depth=1, num_heads=4, mlp_ratio=2, point_width=256, camera_width=192)
-    defaults = {"visibility": "mixed", "resolution": 112, "layer_scale_init": 0.1, "tie_word_embeddings": True}
+    defaults = {
+        "visibility": "mixed",
+        "resolution": 112,
+        "layer_scale_init": 0.1,
+        "tie_word_embeddings": True,
+        # Views are 8 patches wide: with the theta of a language model the rotation along a row could not be seen. With this one
+        # words could not be found again: beyond ten tokens every frequency has turned by a radian and more.
+        "geometric_rope_theta": 10.0,
+    }
     return G2VLMConfig(text, vision, dino, heads, tokens, **(defaults | options))
 
 

@@ -473,7 +473,7 @@ def many(count: int) -> list[Photo]:
         (PHOTOS, "What?", {"marks": [Mark(3, 4, 3, "A")]}, "view 3 of point A: there are 3 views, 0 to 2"),
         (PHOTOS, "What?", {"geometry": "of"}, "geometry is 'of'; it must be one of on, off, blank, shuffled"),
         (PHOTOS, "What?", {"reasoning": "words"}, "reasoning is 'words'; it must be 'geometry' or None"),
-        (PHOTOS, "What?", {"reasoning": "geometry", "geometry": "off"}, "reasoning needs the views, but geometry is"),
+        (PHOTOS, "What?", {"reasoning": "geometry", "geometry": "off"}, "reasoning needs geometry, which is 'off'"),
         (PHOTOS, "What?", {"with_reconstruction": True, "geometry": "blank"}, "a reconstruction needs the views"),
         (PHOTOS, "What?", {"messages": []}, "photos and question, or messages, but not both"),
     ],

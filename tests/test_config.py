@@ -69,7 +69,7 @@ def test_derived_sizes():
     config = small_config()
     assert config.head_width == 8
     assert config.mrope_section == (2, 1, 1)
-    assert config.rope_theta == 1e4
+    assert config.rope_thetas == (1e4, 1e4)
     assert config.patch_size == 4
     assert config.get_text_config() is config.text_config
 

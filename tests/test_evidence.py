@@ -300,8 +300,32 @@ def test_marks_are_measured_by_default_and_else_the_views():
     scene = wall()
     assert [s.kind for s in measure(scene)] == ["motion", "room"]
     marks = (Mark(0, 3.5, 3.5, "A"), Mark(1, 9.5, 9.5, "B"))
-    assert [s.kind for s in measure(scene, marks)] == ["depth", "depth", "distance", "sees", "sees"]
-    assert [s.kind for s in measure(scene, boxes=[Box(0, 1, 1, 5, 5, "A")])] == ["depth", "extent", "sees"]
+    assert [s.kind for s in measure(scene, marks)] == ["depth", "depth", "distance", "same", "nearest"]
+    assert [s.kind for s in measure(scene, marks, between=(1, 0))] == ["depth", "depth", "distance", "same", "nearest"]
+    assert [s.kind for s in measure(scene, boxes=[Box(0, 1, 1, 5, 5, "A")])] == ["depth", "extent"]
+
+
+def test_the_motion_of_two_views_is_measured_where_they_are_named():
+    scene = wall(depths=(2.0,) * 3, poses=[pose(), pose(right=1.0), pose(right=3.0, forward=0.5)])
+    assert only(measure(scene, between=(0, 2))).text == "motion 0 2 turn right 0 right 3.00 up 0.00 forward 0.50 m"
+    assert only(measure(scene, between=(2, 1))).text == "motion 2 1 turn right 0 left 2.00 up 0.00 backward 0.50 m"
+
+
+def test_the_nearest_mark_is_the_one_with_the_least_depth():
+    scene = wall(depths=(4.0, 2.0, 3.0))
+    marks = [Mark(view, 5.5, 5.5, name) for view, name in enumerate("ABC")]
+    said = measure(scene, marks, kinds=["nearest"])
+    assert [(s.text, s.views, s.pixels) for s in said] == [("nearest B", (1,), ((5.5, 5.5),))]
+    assert measure(scene, marks[:1], kinds=["nearest"]) == ()
+
+
+def test_marks_of_different_views_are_matched_by_their_distance_in_space():
+    scene = wall(depths=(2.0, 2.0))
+    marks = [Mark(0, 5.5, 9.5, "A"), Mark(0, 12.5, 9.5, "B"), Mark(1, 13.5, 9.5, "D")]
+    same = only(measure(scene, marks, kinds=["same"]))
+    assert same.text == "same B D 0.20 m"
+    assert same.views == (0, 1)
+    assert measure(scene, marks[:2], kinds=["same"]) == ()
 
 
 def test_kinds_are_measured_in_the_order_that_is_asked_for_and_no_further_than_the_last_line():
@@ -309,11 +333,11 @@ def test_kinds_are_measured_in_the_order_that_is_asked_for_and_no_further_than_t
     marks = [Mark(0, x + 0.5, 3.5, f"m{x}") for x in range(6)]
     said = measure(scene, marks, kinds=["motion", "depth", "room"], max_lines=3)
     assert [s.text.split()[:2] for s in said] == [["motion", "0"], ["depth", "m0"], ["depth", "m1"]]
-    assert len(measure(scene, marks)) == 8
+    assert len(measure(scene, marks)) == 12
 
 
 def test_an_unknown_kind_is_named():
-    with pytest.raises(ValueError, match=r"nothing measures 'smell'; choose from depth, extent, distance, sees"):
+    with pytest.raises(ValueError, match=r"nothing measures 'smell'; choose from depth, extent, distance, same"):
         measure(wall(), kinds=["smell"])  # type: ignore[list-item]
 
 

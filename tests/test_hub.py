@@ -11,12 +11,13 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from g2vlm import hub
+from g2vlm import hub, presets
 from g2vlm.config import G2VLMConfig, TokenIds
 from g2vlm.convert import official
 from g2vlm.convert.dinov2 import from_transformers
 from g2vlm.geometry.rotation import rotation_from_nine
 from g2vlm.model import G2VLM
+from g2vlm.processor import byte_tokenizer
 from tests.builders import released_config, small_config, small_model
 
 
@@ -473,3 +474,21 @@ def test_a_configuration_written_by_us_is_read_by_transformers_too(folder, model
 def test_a_device_that_is_not_there_is_refused():
     with pytest.raises(ValueError, match=r"device is 'cuda'.*use one of: auto, .*cpu"):
         hub.load(device="cuda")
+
+
+def test_a_configuration_from_before_views_saw_only_views_says_what_it_was_trained_with(tmp_path):
+    hub.save(small_model(), tmp_path / "model")
+    file = tmp_path / "model" / "config.json"
+    config = json.loads(file.read_text())
+    assert config.pop("view_context") == "views"
+    file.write_text(json.dumps(config))
+    assert hub.load_model(tmp_path / "model").config.view_context == "sequence"
+
+
+def test_the_tokenizer_travels_with_the_weights(tmp_path):
+    tokens = presets.tiny().tokens
+    model = G2VLM(presets.tiny())
+    hub.save(model, tmp_path / "model", tokenizer=byte_tokenizer(tokens, [("a", "b")]))
+    words = hub.processor_of(hub.read_checkpoint(tmp_path / "model")).words
+    assert len(words("ab")) == 1
+    assert hub.tokenizer_at(tmp_path / "model").decode(words("ab<|im_end|>")) == "ab<|im_end|>"

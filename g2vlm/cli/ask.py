@@ -42,6 +42,9 @@ def ask(
             rich_help_panel=MARKS,
         ),
     ] = None,
+    between: Annotated[
+        str | None, typer.Option(metavar="VIEW,VIEW", help="Two views whose motion is measured, with --reasoning.")
+    ] = None,
     boxes: Annotated[
         list[str] | None,
         typer.Option(
@@ -100,8 +103,11 @@ def ask(
     for question in questions:
         require_question(question)
     marks, frames = [mark_of(text) for text in points or ()], [box_of(text) for text in boxes or ()]
-    if geometry != "on" and (reasoning or save):
-        raise ValueError(f"{'--reasoning' if reasoning else '--save'} needs the views; leave out --geometry {geometry}")
+    pair = None if between is None else pair_of(between)
+    if geometry != "on" and save:
+        raise ValueError(f"--save needs the views; leave out --geometry {geometry}")
+    if geometry == "off" and reasoning:
+        raise ValueError("--reasoning needs geometry; leave out --geometry off")
     if save is not None:
         require_free(save, overwrite=overwrite)
     found = find_pictures(inputs)
@@ -117,7 +123,14 @@ def ask(
         with steps.step("looking"):
             session = _open(predictor, photos, geometry, resolution, seed)
         answers = [
-            session.ask(question, marks=marks, boxes=frames, reasoning=reasoning, max_new_tokens=max_new_tokens)
+            session.ask(
+                question,
+                marks=marks,
+                boxes=frames,
+                between=pair,
+                reasoning=reasoning,
+                max_new_tokens=max_new_tokens,
+            )
             for question in steps.each("answering", questions)
         ]
     if save is not None:
@@ -146,6 +159,14 @@ def mark_of(text: str) -> "Mark":
 
     view, (x, y), name = _place(text, 2, "--point", "VIEW:X,Y=NAME, as in 0:120,80=A")
     return Mark(view, x, y, name)
+
+
+def pair_of(text: str) -> tuple[int, int]:
+    """Two views as the command line writes them: 0,2."""
+    match = re.fullmatch(r"\s*(\d+)\s*,\s*(\d+)\s*", text)
+    if match is None:
+        raise ValueError(f"--between {text}: write it as VIEW,VIEW, as in 0,2")
+    return int(match[1]), int(match[2])
 
 
 def box_of(text: str) -> "Box":

@@ -199,7 +199,7 @@ def write_config(config: G2VLMConfig, folder: Path) -> None:
         fields = getattr(config, part).to_dict()
         if part == "text_config":
             fields |= {
-                "rope_theta": config.rope_theta,
+                "rope_theta": config.rope_thetas[0],
                 "rope_scaling": {"type": "mrope", "mrope_section": list(config.mrope_section)},
                 "tie_word_embeddings": False,
                 "qk_norm": True,

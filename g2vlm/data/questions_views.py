@@ -2,6 +2,7 @@
 
 import math
 import random
+from dataclasses import replace
 
 import numpy as np
 
@@ -65,8 +66,10 @@ def camera_motion(draw: random.Random, seen: Seen) -> Question | None:
     pairs = np.argwhere(answers[right]).tolist()
     if not pairs:
         return None
-    text = draw.choice(texts).format(*draw.choice(pairs))
-    return choice(draw, "camera_motion", text, right, [name for name in answers if name != right])
+    one, other = draw.choice(pairs)
+    text = draw.choice(texts).format(one, other)
+    question = choice(draw, "camera_motion", text, right, [name for name in answers if name != right])
+    return replace(question, between=(one, other))
 
 
 def view_change(draw: random.Random, seen: Seen) -> Question | None:
@@ -79,7 +82,7 @@ def view_change(draw: random.Random, seen: Seen) -> Question | None:
         return None
     one, other = draw.choice(pairs)
     text = draw.choice(ANGLE).format(one, other)
-    return Question("view_change", text, f"{angles[one, other]:.0f}", unit="degrees")
+    return Question("view_change", text, f"{angles[one, other]:.0f}", unit="degrees", between=(one, other))
 
 
 def object_in_frame(draw: random.Random, seen: Seen) -> Question | None:

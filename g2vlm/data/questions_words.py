@@ -15,7 +15,7 @@ class Question:
 
     A question with options is a choice: `text` ends with them (" A. left B. right") and `answer` is the letter of the
     right one. Without options, `answer` is a number as text, in `unit` (empty for counts). `text` refers to marks and
-    boxes by name and does not say where they are: `words_of_marks` does.
+    boxes by name and does not say where they are: `words_of_marks` does. between: two views whose motion is asked for.
     """
 
     kind: str
@@ -25,6 +25,7 @@ class Question:
     marks: tuple[Mark, ...] = ()
     boxes: tuple[Box, ...] = ()
     unit: str = ""
+    between: tuple[int, int] | None = None
 
 
 def choice(

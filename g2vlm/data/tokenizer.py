@@ -28,7 +28,7 @@ def room_texts(num_rooms: int, seed: int = 0) -> Iterator[str]:
         for question in questions(draw, room, PER_ROOM):
             yield words_of_marks(question.marks, question.boxes, [(SIDE, SIDE)] * NUM_VIEWS) + question.text
             yield from (question.answer, *question.options)
-            yield evidence_text(measure(scene, question.marks, question.boxes))
+            yield evidence_text(measure(scene, question.marks, question.boxes, between=question.between))
 
 
 def trained_tokenizer(texts: Iterable[str], vocab_size: int, tokens: TokenIds) -> PreTrainedTokenizerFast:

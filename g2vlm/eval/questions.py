@@ -11,6 +11,7 @@ import torch
 from jaxtyping import Float
 from torch.nn.functional import pad
 
+from g2vlm.answering import Reasoning
 from g2vlm.data.questions import KINDS, MIN_VIEWS, Question, ask, seen_in
 from g2vlm.data.scenes import TEST_SEEDS, Rooms, rooms
 from g2vlm.eval.metrics.answers import (
@@ -151,12 +152,15 @@ def entries_of(kinds: Iterable[str]) -> list[list[str]]:
     return list(entries.values())
 
 
-def asking(predictor: Predictor, *, geometry: GeometryInput = "on") -> Answerer:
+def asking(
+    predictor: Predictor, *, geometry: GeometryInput = "on", reasoning: Reasoning | None = None
+) -> Answerer:
     """A model that sees the photos; all questions about a room share what it has read."""
 
     def answers(quiz: Quiz) -> list[str]:
         session = predictor.open(quiz.photos, geometry=geometry)
-        return [answer.text for answer in session.ask_all(quiz.questions, max_new_tokens=LONGEST_ANSWER)]
+        said = session.ask_all(quiz.questions, reasoning=reasoning, max_new_tokens=LONGEST_ANSWER)
+        return [answer.text for answer in said]
 
     return answers
 

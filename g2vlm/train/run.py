@@ -13,6 +13,7 @@ from g2vlm.config import G2VLMConfig
 from g2vlm.data.augment import Augmentation
 from g2vlm.data.packs import Packs, position_loader, positions
 from g2vlm.data.readers import READERS
+from g2vlm.data.reading import ReadingSource
 from g2vlm.data.recon import Scene, each_good
 from g2vlm.data.samples import Source
 from g2vlm.data.sampling import FrameChoice, Shapes
@@ -89,6 +90,8 @@ def source_of(source: SourceRecipe, data: DataRecipe, processor: Processor, patc
     augment = data.augment
     if source.kind == "rooms":
         return RoomSource(processor, patch, colour=augment.colour, fields_of_view=augment.fields_of_view)
+    if source.kind == "reading":
+        return ReadingSource(processor, source.questions)
     if source.kind == "room_questions":
         return RoomQuestionSource(
             processor,
