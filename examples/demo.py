@@ -21,7 +21,7 @@ from g2vlm.data.recon import sample_nearest
 from g2vlm.data.scenes import TEST_SEEDS, rooms
 from g2vlm.eval.geometry import blind, score, summarise
 
-ASKED = ("depth_comparison", "camera_motion", "distance_prediction")
+ASKED = ("depth_comparison", "view_change", "distance_prediction")
 """Kinds of the three questions."""
 
 
@@ -66,9 +66,11 @@ def asked_about(seed: int, num_views: int, size: tuple[int, int]) -> list[Questi
 
 def ask(photos: Path, question: Question) -> None:
     """Ask as a person would, and print the truth beside the answer."""
-    points = [("--point", f"{mark.view}:{mark.x:g},{mark.y:g}={mark.name}") for mark in question.marks]
+    options = [("--point", f"{mark.view}:{mark.x:g},{mark.y:g}={mark.name}") for mark in question.marks]
+    if question.between is not None:
+        options.append(("--between", "{},{}".format(*question.between)))
     print(f"\n? {words_of_places(question)}{question.text}")
-    g2vlm("ask", photos, "--question", question.text, *chain(*points), "--reasoning", "geometry")
+    g2vlm("ask", photos, "--question", question.text, *chain(*options), "--reasoning", "geometry")
     option = f" {question.options[ord(question.answer) - ord('A')]}" if question.options else ""
     print(f"truth: {question.answer}{'.' if option else ''}{option}")
 

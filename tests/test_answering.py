@@ -471,6 +471,7 @@ def many(count: int) -> list[Photo]:
         (PHOTOS, "What?", {"max_new_tokens": 0}, "max_new_tokens is 0; an answer needs at least 1"),
         (PHOTOS, "What?", {"marks": [Mark(0, 40, 3, "A")]}, r"point A in view 0 \(0.png\) lies at x 40, y 3, outside"),
         (PHOTOS, "What?", {"marks": [Mark(3, 4, 3, "A")]}, "view 3 of point A: there are 3 views, 0 to 2"),
+        (PHOTOS, "What?", {"between": (0, 3)}, r"between is \(0, 3\), but there are 3 views, 0 to 2"),
         (PHOTOS, "What?", {"geometry": "of"}, "geometry is 'of'; it must be one of on, off, blank, shuffled"),
         (PHOTOS, "What?", {"reasoning": "words"}, "reasoning is 'words'; it must be 'geometry' or None"),
         (PHOTOS, "What?", {"reasoning": "geometry", "geometry": "off"}, "reasoning needs geometry, which is 'off'"),

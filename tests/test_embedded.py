@@ -11,9 +11,11 @@ from safetensors.torch import load_file, save_file
 import g2vlm
 from g2vlm.data.scenes import TEST_SEEDS, rooms
 from g2vlm.eval.geometry import blind, score, summarise
+from g2vlm.eval.questions import asking, evaluate, held_out
 from g2vlm.hub import load_model
 
-FOLDER = Path(str(files("g2vlm"))) / "weights" / "tiny"
+WEIGHTS = Path(str(files("g2vlm"))) / "weights"
+FOLDER = WEIGHTS / "tiny"
 
 
 @pytest.fixture(scope="module")
@@ -23,7 +25,7 @@ def predictor():
 
 def test_they_are_small(predictor):
     assert sum(parameter.numel() for parameter in predictor.model.parameters()) <= 25_000_000
-    assert sum(path.stat().st_size for path in FOLDER.iterdir()) <= 50_000_000
+    assert sum(path.stat().st_size for path in WEIGHTS.rglob("*") if path.is_file()) <= 60_000_000
 
 
 def test_every_part_is_there(predictor):
@@ -68,3 +70,17 @@ def test_heads_keep_their_digits_in_bfloat16(predictor):
         predictor.geometry(views).local_points, half.geometry(views).local_points, strict=True
     ):  # worst measured 0.02
         assert ((rounded - exact)[..., 2] / exact[..., 2]).abs().median() < 0.05
+
+
+def test_they_answer_with_what_they_measured(predictor):
+    """Which point is nearer, and which is the same: held-out rooms, chance is a third to a half."""
+    quizzes = held_out(16, kinds=("depth_comparison", "position_matching"), per_room=2)
+    report = evaluate(asking(predictor, reasoning="geometry"), quizzes)
+    assert report.overall > 0.75
+
+
+def test_those_without_geometry_see_what_the_others_see():
+    """They start from the same stage one, and their geometric side was never trained again."""
+    ours, theirs = g2vlm.load(device="cpu").model.state_dict(), load_model("tiny_no_geometry").state_dict()
+    assert torch.equal(ours["dino_projection.weight"], theirs["dino_projection.weight"])
+    assert not torch.equal(ours["embed_tokens.weight"], theirs["embed_tokens.weight"])

@@ -215,7 +215,7 @@ def test_nothing_is_said_of_a_mark_where_nothing_is_known():
         "distance A B unknown",
         "distance A C unknown",
         "distance B C unknown",
-        "sees A unknown",
+        "nearest B",
     ]
     assert (said[0].value, said[0].unit, said[0].pixels) == ("unknown", "", ((4.5, 4.5),))
 

@@ -62,8 +62,8 @@ def test_with_different_weights_the_owner_matters():
 
 @pytest.mark.parametrize(("seen_by", "seen"), [("geometric", "semantic"), ("semantic", "geometric")])
 def test_experts_meet_in_attention(seen_by, seen):
-    """The last text sees the views, and the views see the first text."""
-    layout = lay_out([SCENE])
+    """The last text sees the views, and the views see the first text, if they see the sequence."""
+    layout = lay_out([SCENE], view_context="sequence")
     rows = {"semantic": (~layout.is_geometric).nonzero()[-1], "geometric": layout.is_geometric.nonzero()[0]}
     x = random_tokens(layout).requires_grad_()
     small_decoder()(x, layout)[0][rows[seen_by]].sum().backward()
@@ -95,7 +95,7 @@ def test_gradient_checkpointing_changes_no_gradient(visibility):
 
 def test_a_frozen_expert_gets_no_gradient_and_passes_none_on():
     """The twin detaches, by hand, whatever the semantic expert gives."""
-    layout = lay_out([SCENE])
+    layout = lay_out([SCENE], view_context="sequence")
     twin, frozen = small_decoder(), small_decoder()
     for name, weight in frozen.named_parameters():
         weight.requires_grad_("geometric" in name)

@@ -64,7 +64,9 @@ def depths(draw: random.Random) -> Lesson:
         )
     )
     nearest = min(values, key=lambda name: float(values[name]))
-    return Lesson(question, answer, (*lines, *distance_lines(random_distances(draw, len(values))), f"nearest {nearest}"))
+    return Lesson(
+        question, answer, (*lines, *distance_lines(random_distances(draw, len(values))), f"nearest {nearest}")
+    )
 
 
 def distances(draw: random.Random) -> Lesson:

@@ -447,7 +447,9 @@ def lesson_of(
     answer = question.options[LETTERS.index(question.answer)] if question.options else question.answer
     asked = processor.asking_ids(words_of_marks(question.marks, question.boxes, sizes) + question.text)
     if scene is not None:
-        measured = processor.words(evidence_text(measure(scene, question.marks, question.boxes, between=question.between)))
+        measured = processor.words(
+            evidence_text(measure(scene, question.marks, question.boxes, between=question.between))
+        )
         asked = torch.cat([asked, torch.tensor(measured)])
     return with_answer(asked, processor.answer_ids(answer))
 

@@ -152,9 +152,7 @@ def entries_of(kinds: Iterable[str]) -> list[list[str]]:
     return list(entries.values())
 
 
-def asking(
-    predictor: Predictor, *, geometry: GeometryInput = "on", reasoning: Reasoning | None = None
-) -> Answerer:
+def asking(predictor: Predictor, *, geometry: GeometryInput = "on", reasoning: Reasoning | None = None) -> Answerer:
     """A model that sees the photos; all questions about a room share what it has read."""
 
     def answers(quiz: Quiz) -> list[str]:

@@ -37,7 +37,10 @@ GEOMETRIC: tuple[Strategy, ...] = ("geometry", "vg_ce")
 TEXTUAL: tuple[Strategy, ...] = ("semantic", "ce_only", "ce_ce", "vg_ce")
 """Strategies with cross-entropy."""
 
-WITH_TRUTH, WITH_ANSWERS = {"rooms", "scenes", "shards", "room_questions"}, {"room_questions", "questions", "text", "reading"}
+WITH_TRUTH, WITH_ANSWERS = (
+    {"rooms", "scenes", "shards", "room_questions"},
+    {"room_questions", "questions", "text", "reading"},
+)
 """Kinds of sources that geometric losses, and cross-entropy, can learn from."""
 
 EngineKind = Literal["auto", "single", "ddp", "fsdp2", "zero2", "zero3"]

@@ -90,6 +90,7 @@ def test_fewer_views_than_pictures_are_announced(run, hub, photos):
         (["-q", "Why?", "--point", "3:1,2=A"], "view 3 of point A: there are 3 views, 0 to 2"),
         (["-q", "Why?", "--point", "-1:1,2=A"], "view -1 of point A: there are 3 views, 0 to 2"),
         (["-q", "Why?", "--point", "0:80,2=A"], "point A in view 0 (1.png) lies at x 80, y 2, outside its 80 x 60"),
+        (["-q", "Why?", "--between", "0-2"], "--between 0-2: write it as VIEW,VIEW, as in 0,2"),
         (["-q", "Why?", "--geometry", "off", "--reasoning", "geometry"], "--reasoning needs geometry"),
         (["-q", "Why?", "--geometry", "blank", "--save", "somewhere"], "--save needs the views"),
     ],

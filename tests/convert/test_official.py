@@ -82,7 +82,7 @@ def test_configurations_survive_the_three_files(tmp_path, weights):
     assert official.is_released(tmp_path)
     read = official.read_config(tmp_path, official.from_ours(weights), TOKENS)
     assert {key for key, value in read.to_dict().items() if value != config.to_dict()[key]} <= {"text_config"}
-    assert (read.head_width, read.mrope_section, read.rope_theta) == (16, (2, 3, 3), 1e6)
+    assert (read.head_width, read.mrope_section, read.rope_thetas[0]) == (16, (2, 3, 3), 1e6)
     assert G2VLM(read).state_dict().keys() == G2VLM(config).state_dict().keys()
 
 

@@ -46,7 +46,7 @@ def mixture(tmp_path: Path) -> Packs:
         (RoomQuestionSource(PROCESSOR, 14), 1.0),
         (TextSource("text", lines, PROCESSOR), 1.0),
     ]
-    return Packs(sources, SHAPES, tokens_per_pack=240, seed=3)
+    return Packs(sources, SHAPES, tokens_per_pack=400, seed=3)
 
 
 def leaves(value: object) -> list:
@@ -65,8 +65,8 @@ def of_numbers(*sources: tuple[Numbers, float], tokens_per_pack: int = 20, seed:
 
 
 def test_a_pack_is_a_function_of_seed_and_position(mixture):
-    again = Packs(list(zip(mixture.sources, mixture.weights, strict=True)), SHAPES, tokens_per_pack=240, seed=3)
-    other = Packs(list(zip(mixture.sources, mixture.weights, strict=True)), SHAPES, tokens_per_pack=240, seed=4)
+    again = Packs(list(zip(mixture.sources, mixture.weights, strict=True)), SHAPES, tokens_per_pack=400, seed=3)
+    other = Packs(list(zip(mixture.sources, mixture.weights, strict=True)), SHAPES, tokens_per_pack=400, seed=4)
     for n in (7, 2, 7, 0):
         assert leaves(again[n]) == leaves(mixture[n])
         assert mixture[n].position == n
@@ -129,7 +129,7 @@ def test_shapes_of_packs_vary_within_their_ranges():
 def test_packs_never_exceed_their_budget_and_use_it(mixture):
     for n in range(12):
         pack = mixture[n]
-        assert 0 < pack.num_tokens <= 240
+        assert 0 < pack.num_tokens <= 400
     full = of_numbers((Numbers("a", (5, 5)), 1.0))[0]
     assert [len(sample.ids) for sample in full.samples] == [5, 5, 5, 5]
 

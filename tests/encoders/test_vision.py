@@ -17,7 +17,8 @@ def test_tokens_equal_those_of_transformers():
     stock.load_state_dict(tower.model.state_dict(), strict=True)
     tokens = tower(pictures["pixel_values"], pictures["image_grid_thw"])
     assert tokens.shape == (2 * 3 + 1 * 2, 32)
-    assert tokens.equal(stock(pictures["pixel_values"], grid_thw=pictures["image_grid_thw"]).pooler_output)
+    theirs = stock(pictures["pixel_values"], grid_thw=pictures["image_grid_thw"]).pooler_output
+    torch.testing.assert_close(tokens, theirs, atol=1e-5, rtol=1e-4)  # a matrix product in place of their convolution
 
 
 @torch.no_grad()

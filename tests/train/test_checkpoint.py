@@ -115,7 +115,7 @@ def test_bytes_that_are_no_tensors_are_one_line(engine, tmp_path):
 def test_a_full_disk_loses_nothing_older(engine, tmp_path, monkeypatch, name):
     (folder,) = save(engine, tmp_path, 1)
 
-    def full(*_arguments):
+    def full(*_arguments, **_options):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     monkeypatch.setattr(checkpoint, name, full)

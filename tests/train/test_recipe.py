@@ -27,8 +27,10 @@ RECIPE = Recipe("test", steps=10, data=ROOMS)
 def test_all_recipes_that_are_promised_are_shipped():
     assert set(recipe_names()) == {
         "smoke",
+        "tiny_stage0",
         "tiny_stage1",
         "tiny_stage2",
+        "tiny_no_geometry",
         "g2vlm_2b_stage1a",
         "g2vlm_2b_stage1b",
         "g2vlm_2b_joint_ce_only",
