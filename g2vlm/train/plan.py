@@ -255,7 +255,8 @@ def typical_packs(recipe: Recipe, config: G2VLMConfig) -> list[tuple[float, Pack
 def sequence_kind(source: SourceRecipe) -> str:
     if source.kind in ("rooms", "scenes", "shards"):
         return "views"
-    return "text" if source.kind == "text" else "questions about views"
+    in_words = source.kind in ("text", "reading") or not source.inputs
+    return "text" if in_words else "questions about views"
 
 
 def typical_pack(kind: str, recipe: Recipe, config: G2VLMConfig) -> Pack:
