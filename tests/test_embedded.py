@@ -74,9 +74,9 @@ def test_heads_keep_their_digits_in_bfloat16(predictor):
 
 def test_they_answer_with_what_they_measured(predictor):
     """Which point is nearer, and which is the same: held-out rooms, chance is a third to a half."""
-    quizzes = held_out(16, kinds=("depth_comparison", "position_matching"), per_room=2)
+    quizzes = held_out(48, kinds=("depth_comparison", "position_matching"), per_room=2)
     report = evaluate(asking(predictor, reasoning="geometry"), quizzes)
-    assert report.overall > 0.75
+    assert report.overall > 0.7  # 0.875 measured
 
 
 def test_those_without_geometry_see_what_the_others_see():
