@@ -106,6 +106,12 @@ WORDS = r" ?\p{L}+| ?\p{N}| ?[^\s\p{L}\p{N}]+|\s"
 """What merges never cross: a word, a single digit or a run of signs, each with the space before it."""
 
 
+def word_splitter() -> pre_tokenizers.PreTokenizer:
+    """Text in `WORDS`, in the symbols of byte-level BPE."""
+    split = pre_tokenizers.Split(Regex(WORDS), behavior="isolated")
+    return pre_tokenizers.Sequence([split, pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)])
+
+
 def byte_tokenizer(tokens: TokenIds, merges: Sequence[tuple[str, str]] = ()) -> PreTrainedTokenizerFast:
     """A byte-level tokenizer for models trained from nothing: the 256 bytes in order, the special ids, then what is merged.
 
@@ -125,10 +131,7 @@ def byte_tokenizer(tokens: TokenIds, merges: Sequence[tuple[str, str]] = ()) -> 
     first = max(vocabulary.values()) + 1
     vocabulary |= {"".join(pair): first + rank for rank, pair in enumerate(merges)}
     backend = Tokenizer(models.BPE(vocab=vocabulary, merges=list(merges)))
-    split = pre_tokenizers.Split(Regex(WORDS), behavior="isolated")
-    backend.pre_tokenizer = pre_tokenizers.Sequence(
-        [split, pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)]
-    )
+    backend.pre_tokenizer = word_splitter()
     backend.decoder = decoders.ByteLevel()
     return PreTrainedTokenizerFast(
         tokenizer_object=backend,

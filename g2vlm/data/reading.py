@@ -14,10 +14,9 @@ import torch
 from g2vlm.data.questions_seen import CLASSES
 from g2vlm.data.questions_words import LETTERS
 from g2vlm.data.samples import Bucket, Sample
-from g2vlm.data.sources import right_padded, with_answer
+from g2vlm.data.sources import branched, with_answer
 from g2vlm.evidence import HEAD, TAIL
 from g2vlm.processor import Processor
-from g2vlm.records import IGNORE
 
 NAMES = "ABCD"
 MOTION = "motion {} {} turn {} {} {} {:.2f} {} {:.2f} {} {:.2f} u"
@@ -141,14 +140,12 @@ class ReadingSource:
         return 0
 
     def sample(self, draw: random.Random, bucket: Bucket) -> Sample:
-        processor, pad = self.processor, self.processor.tokens.pad
-        context = processor.context_ids()
-        ids, labels = [context], [torch.full_like(context, IGNORE)]
+        processor = self.processor
+        lessons = []
         for _ in range(self.lessons):
             lesson = draw.choice(LESSONS)(draw)
-            measured = torch.tensor(processor.words(lesson.measured), dtype=context.dtype)
+            measured = torch.tensor(processor.words(lesson.measured), dtype=torch.int64)
             asked = torch.cat([processor.asking_ids(lesson.question), measured])
-            branch, learnt = with_answer(asked, processor.answer_ids(lesson.answer))
-            ids.append(right_padded(branch, pad))
-            labels.append(right_padded(learnt, IGNORE))
-        return Sample(self.name, torch.cat(ids), torch.cat(labels), branches=tuple(map(len, ids[1:])))
+            lessons.append(with_answer(asked, processor.answer_ids(lesson.answer)))
+        ids, labels, branches = branched(processor.context_ids(), lessons, processor.tokens.pad)
+        return Sample(self.name, ids, labels, branches=branches)

@@ -39,7 +39,7 @@ from g2vlm.data.vqa import QuestionFile, VqaRow
 from g2vlm.evidence import Measurable, evidence_text, measurable_from_truth, measure
 from g2vlm.layout import Grid
 from g2vlm.marks import draw_marks, words_of_marks
-from g2vlm.pictures import Photo, semantic_patches, working_size
+from g2vlm.pictures import MERGED_PATCH, Photo, picture_size, semantic_patches, working_size
 from g2vlm.processor import Processor
 from g2vlm.records import IGNORE, Views
 
@@ -57,9 +57,6 @@ SHORT_DEPTH = 0.4
 
 BRANCH_STEP = 16
 """Tokens; questions that share a context have multiples of it."""
-
-MERGED_PATCH = 28
-"""Pixels along each side of what the vision tower makes one token of."""
 
 UNCHANGED = Augmentation(crop=0, focal=1.0, colour=0.0)
 
@@ -382,21 +379,18 @@ class RoomQuestionSource:
         scene = measurable_from_truth(views) if draw.random() < self.evidence else None
         lessons = [lesson_of(question, sizes, self.processor, scene) for question in asked]
         lessons += [lesson_of(question, sizes, self.processor) for question in short]
-        context = self.context_ids(bucket)
-        pad = self.processor.tokens.pad
-        ids = torch.cat([context, *(right_padded(ids, pad) for ids, _ in lessons)])
-        labels = [torch.full_like(context, IGNORE), *(right_padded(labels, IGNORE) for _, labels in lessons)]
+        ids, labels, branches = branched(self.context_ids(bucket), lessons, self.processor.tokens.pad)
         values = grid = None
         if "pictures" in self.inputs:
             values, grid = self.pictures(views, bucket, next(filter(has_marks, asked), None))
         return Sample(
             f"{self.name} {room.seeds[0]}",
             ids,
-            torch.cat(labels),
+            labels,
             views if "views" in self.inputs else None,
             values,
             grid,
-            branches=tuple(len(right_padded(ids, pad)) for ids, _ in lessons),
+            branches=branches,
         )
 
     def context_ids(self, bucket: Bucket) -> Int[Tensor, " tokens"]:
@@ -412,8 +406,7 @@ class RoomQuestionSource:
         photos = [Photo(self.name, (255 * view.permute(1, 2, 0)).round().byte().numpy()) for view in views.images]
         if marked is not None:
             photos = draw_marks(photos, marked.marks, marked.boxes)
-        rows, columns = picture_grid(bucket)
-        return semantic_patches(photos, (rows * MERGED_PATCH, columns * MERGED_PATCH))
+        return semantic_patches(photos, picture_size((bucket.height, bucket.width)))
 
 
 def questions_about(
@@ -454,6 +447,17 @@ def lesson_of(
     return with_answer(asked, processor.answer_ids(answer))
 
 
+def branched(
+    context: Int[Tensor, " context"],
+    lessons: Sequence[tuple[Int[Tensor, " _tokens"], Int[Tensor, " _tokens"]]],
+    pad: int,
+) -> tuple[Int[Tensor, " tokens"], Int[Tensor, " tokens"], tuple[int, ...]]:
+    """Ids and labels of a context and of the lessons that go on from it, and the lengths of these."""
+    ids = [right_padded(ids, pad) for ids, _ in lessons]
+    labels = [torch.full_like(context, IGNORE), *(right_padded(labels, IGNORE) for _, labels in lessons)]
+    return torch.cat([context, *ids]), torch.cat(labels), tuple(map(len, ids))
+
+
 def right_padded(x: Int[Tensor, " tokens"], value: int) -> Int[Tensor, " padded"]:
     """Filled up to one of few lengths, so that branches of equal length are attended together."""
     return torch.nn.functional.pad(x, (0, -len(x) % BRANCH_STEP), value=value)
@@ -461,5 +465,5 @@ def right_padded(x: Int[Tensor, " tokens"], value: int) -> Int[Tensor, " padded"
 
 def picture_grid(bucket: Bucket) -> Grid:
     """Merged tokens of a view for the vision tower, which takes no fewer than two along each side."""
-    rows, columns = (max(round(side / MERGED_PATCH), 2) for side in (bucket.height, bucket.width))
-    return rows, columns
+    height, width = picture_size((bucket.height, bucket.width))
+    return height // MERGED_PATCH, width // MERGED_PATCH

@@ -4,7 +4,7 @@ import json
 import random
 from collections.abc import Iterable, Iterator
 
-from tokenizers import Regex, Tokenizer, models, pre_tokenizers, trainers
+from tokenizers import Tokenizer, models, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast
 
 from g2vlm.config import TokenIds
@@ -13,7 +13,7 @@ from g2vlm.data.scenes import TRAIN_SEEDS, rooms
 from g2vlm.data.sources import only_scene
 from g2vlm.evidence import evidence_text, measurable_from_truth, measure
 from g2vlm.marks import words_of_marks
-from g2vlm.processor import WORDS, byte_tokenizer
+from g2vlm.processor import byte_tokenizer, word_splitter
 
 SIDE, NUM_VIEWS, PER_ROOM = 84, 4, 12
 """Of the rooms that are asked about: pixels of a view, views, questions."""
@@ -37,10 +37,7 @@ def trained_tokenizer(texts: Iterable[str], vocab_size: int, tokens: TokenIds) -
     Raises ValueError where the texts are too few for so many.
     """
     backend = Tokenizer(models.BPE())
-    split = pre_tokenizers.Split(Regex(WORDS), behavior="isolated")
-    backend.pre_tokenizer = pre_tokenizers.Sequence(
-        [split, pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)]
-    )
+    backend.pre_tokenizer = word_splitter()
     alphabet = pre_tokenizers.ByteLevel.alphabet()
     first = len(byte_tokenizer(tokens))
     num_merges = vocab_size - first
