@@ -71,8 +71,7 @@ def ask(photos: Path, question: Question) -> None:
         options.append(("--between", "{},{}".format(*question.between)))
     print(f"\n? {words_of_places(question)}{question.text}")
     g2vlm("ask", photos, "--question", question.text, *chain(*options), "--reasoning", "geometry")
-    option = f" {question.options[ord(question.answer) - ord('A')]}" if question.options else ""
-    print(f"truth: {question.answer}{'.' if option else ''}{option}")
+    print(f"truth: {f'{question.answer}. {question.right}' if question.options else question.right}")
 
 
 def words_of_places(question: Question) -> str:

@@ -3,6 +3,7 @@
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass
+from string import ascii_uppercase
 
 from g2vlm.records import Box, Mark
 
@@ -27,6 +28,11 @@ class Question:
     unit: str = ""
     between: tuple[int, int] | None = None
 
+    @property
+    def right(self) -> str:
+        """The answer in words: those of the right option, or the number."""
+        return self.options[LETTERS.index(self.answer)] if self.options else self.answer
+
 
 def choice(
     draw: random.Random, kind: str, sentence: str, right: str, wrong: Sequence[str], *, marks: Sequence[Mark] = ()
@@ -42,7 +48,9 @@ def choice_of_marks(kind: str, sentence: str, right: str, names: Sequence[str], 
 
 
 def with_options(sentence: str, options: Sequence[str]) -> str:
-    return " ".join([sentence, *(f"{letter}. {option}" for letter, option in zip(LETTERS, options, strict=False))])
+    return " ".join(
+        [sentence, *(f"{letter}. {option}" for letter, option in zip(ascii_uppercase, options, strict=False))]
+    )
 
 
 def metres(value: float) -> str:

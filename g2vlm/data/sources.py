@@ -18,7 +18,6 @@ from g2vlm.data.augment import Augmentation, Fitted, fit, photometric
 from g2vlm.data.media import photos_of
 from g2vlm.data.questions import KINDS, LONGEST, Question, Seen, ask, seen_in
 from g2vlm.data.questions_short import short_questions
-from g2vlm.data.questions_words import LETTERS
 from g2vlm.data.recon import Frame, Scene, Shot
 from g2vlm.data.rows import BadRow
 from g2vlm.data.samples import BadSample, Bucket, Sample
@@ -437,14 +436,13 @@ def lesson_of(
 
     scene: what is measured first, without being learnt.
     """
-    answer = question.options[LETTERS.index(question.answer)] if question.options else question.answer
     asked = processor.asking_ids(words_of_marks(question.marks, question.boxes, sizes) + question.text)
     if scene is not None:
         measured = processor.words(
             evidence_text(measure(scene, question.marks, question.boxes, between=question.between))
         )
         asked = torch.cat([asked, torch.tensor(measured)])
-    return with_answer(asked, processor.answer_ids(answer))
+    return with_answer(asked, processor.answer_ids(question.right))
 
 
 def branched(

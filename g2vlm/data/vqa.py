@@ -13,6 +13,7 @@ import numpy as np
 from jaxtyping import Float
 
 from g2vlm.conversation import Turn
+from g2vlm.data.questions_words import with_options
 from g2vlm.data.rows import BadRow, JsonRows, ParquetRows, first_byte
 from g2vlm.data.spar import Marker, markers, spar_info
 
@@ -194,10 +195,6 @@ def media_of(row: Record, *keys: str) -> tuple[str | bytes, ...]:
 
 def rest(row: Record, *used: str) -> Record:
     return {key: value for key, value in row.items() if key not in used and value is not None}
-
-
-def with_options(question: str, options: Sequence[str]) -> str:
-    return question + "".join(f" {letter}. {option}" for letter, option in zip(ascii_uppercase, options, strict=False))
 
 
 def bare(option: str) -> str:
