@@ -11,7 +11,7 @@ from jaxtyping import Int
 from torch import Tensor
 
 from g2vlm.conversation import MAX_FRAMES, Conversation, Message, about, read_messages, require_question
-from g2vlm.evidence import evidence_text, measurable_of, measure
+from g2vlm.evidence import Measurable, evidence_text, measurable_of, measure
 from g2vlm.marks import check_marks, draw_marks, words_of_marks
 from g2vlm.pictures import Photo, PhotoLike
 from g2vlm.reconstruction import reconstruction_of
@@ -183,7 +183,8 @@ class Session:
         started = perf_counter()
         speaker, scene = self.speaker, self.scene
         reconstruction = self._read_geometry if asking.reads_geometry else None
-        evidence = [_evidence(query, reconstruction, asking) for query in queries]
+        measurable = _measurable(reconstruction, asking)
+        evidence = [_evidence(query, measurable) for query in queries]
         asked = [speaker.processor.asking_ids(_words(query, scene.photos) + query.text) for query in queries]
         tails = [_stating(speaker, ids, said) for ids, said in zip(asked, evidence, strict=True)]
         context, pictures = self._reading.context, None
@@ -229,7 +230,9 @@ def answer_all(
     if asking.reads_geometry:
         geometries = zip(reading.geometries(speaker.model), scenes, strict=True)
         reconstructions = [_reconstruction(read, scene, provenance, reading.seconds) for read, scene in geometries]
-    evidence = [_evidence(request, room, asking) for request, room in zip(requests, reconstructions, strict=True)]
+    evidence = [
+        _evidence(request, _measurable(room, asking)) for request, room in zip(requests, reconstructions, strict=True)
+    ]
     tails = [_stating(speaker, p.ids[p.context :], said) for p, said in zip(prompts, evidence, strict=True)]
     lengths = [prompt.context + len(tail) for prompt, tail in zip(prompts, tails, strict=True)]
     for scene, length in zip(scenes, lengths, strict=True):
@@ -283,11 +286,18 @@ def _words(query: Marked, photos: Sequence[Photo]) -> str:
     return words_of_marks(query.marks, query.boxes, [photo.size for photo in photos])
 
 
-def _evidence(query: Marked, reconstruction: Reconstruction | None, asking: Asking) -> tuple[Statement, ...]:
+def _measurable(reconstruction: Reconstruction | None, asking: Asking) -> Measurable | None:
+    """What statements are measured in; None if none are asked for."""
     if asking.reasoning is None:
-        return ()
+        return None
     assert reconstruction is not None
-    return measure(measurable_of(reconstruction), query.marks, query.boxes, between=query.between)
+    return measurable_of(reconstruction)
+
+
+def _evidence(query: Marked, measurable: Measurable | None) -> tuple[Statement, ...]:
+    if measurable is None:
+        return ()
+    return measure(measurable, query.marks, query.boxes, between=query.between)
 
 
 def _stating(speaker: Speaker, ids: Int[Tensor, " tokens"], evidence: Sequence[Statement]) -> Int[Tensor, " longer"]:

@@ -1,7 +1,8 @@
 """What can be measured in a scene's geometry, as short lines that stand before an answer (docs/questions.md: Evidence).
 
 Lengths are said in metres ("m") where the scene is metric, otherwise in "u": the mean distance of the visible points
-from their cameras. A scene and the same scene at another scale therefore say the same.
+from their cameras. A scene and the same scene at another scale therefore say the same. What a length would be in metres if
+the room were as high as rooms are is said behind it ("about 2.4 m").
 """
 
 import math
@@ -21,12 +22,12 @@ from g2vlm.geometry.points import depth_jumps, normals_from_points
 from g2vlm.geometry.pose import in_first_frame, transform
 from g2vlm.records import Box, Mark, Reconstruction, Scale, Statement, Views
 
-Kind = Literal["depth", "extent", "distance", "same", "nearest", "sees", "motion", "room"]
+Kind = Literal["depth", "extent", "distance", "same", "nearest", "sees", "motion", "room", "floor"]
 
 ABOUT_MARKS: tuple[Kind, ...] = ("depth", "extent", "distance", "same", "nearest")
 """Measured by default where something is marked."""
 
-ABOUT_VIEWS: tuple[Kind, ...] = ("motion", "room")
+ABOUT_VIEWS: tuple[Kind, ...] = ("motion", "room", "floor")
 """Measured by default where nothing is."""
 
 MAX_LINES = 12
@@ -44,6 +45,9 @@ SAME_DEPTH = 0.25
 OUTERMOST = 0.01
 """Part of the points that may lie outside an extent, at either end."""
 
+ROOM_HEIGHT, CAMERA_HEIGHT = 2.8, 1.4
+"""Metres from the floor to the ceiling, and to the cameras, in a usual room; both vary by about as many metres."""
+
 GRID = 32
 """About how many pixels along the longer side of a view the size of the room is measured with.
 
@@ -52,6 +56,15 @@ Normals of neighbours that are far apart are less noisy: of 24, 32, 48 and 84, t
 
 Vector = Float[np.ndarray, "3"]
 Pixel = tuple[float, float]
+
+
+class RoomSize(NamedTuple):
+    """Sides of what is seen of a room, along its own axes, in the scene's units; eyes: mean height of the cameras in it."""
+
+    length: float
+    width: float
+    height: float
+    eyes: float
 
 
 @dataclass(frozen=True)
@@ -85,6 +98,18 @@ class Measurable:
         # a norm of np.linalg takes half as long again, and this is most of the work
         distances = np.sqrt(np.einsum("ij,ij->i", from_cameras, from_cameras))
         return float(distances.mean(dtype=np.float64)) if len(distances) else math.nan
+
+    @cached_property
+    def room(self) -> RoomSize:
+        """The shorter level side is the width; all NaN without a single valid point."""
+        return _room_size(self)
+
+    @cached_property
+    def usual_metres(self) -> float:
+        """Metres of one unit of the scene if it is a room of usual height, seen from a usual height: least squares of both."""
+        height, eyes = self.room.height, self.room.eyes
+        weight = height**2 + eyes**2
+        return (ROOM_HEIGHT * height + CAMERA_HEIGHT * eyes) / weight if weight > 0 else math.nan
 
 
 def measurable_of(reconstruction: Reconstruction) -> Measurable:
@@ -170,6 +195,7 @@ class Said(NamedTuple):
     names: tuple[str, ...]
     value: float | str
     unit: str
+    metres: float | str | None = None
 
 
 def parse_evidence(text: str) -> tuple[Said, ...]:
@@ -183,9 +209,11 @@ def parse_evidence(text: str) -> tuple[Said, ...]:
 
 
 _NUMBER = r"\d+\.\d\d"
+_LENGTH = r" (?P<unit>m|u(?: about (?P<metres>[\d. ]+) m)?)"
+_AREA = r" (?P<unit>m2|u2(?: about (?P<metres>\d+) m2)?)"
 
 
-def _line(kind: Kind, num_names: int, value: str, unit: str = " (?P<unit>[mu])") -> re.Pattern[str]:
+def _line(kind: Kind, num_names: int, value: str, unit: str = _LENGTH) -> re.Pattern[str]:
     return re.compile(rf"{kind}(?P<names>{' [^ ]+' * num_names}) (?:(?P<value>{value}){unit}|{UNKNOWN})")
 
 
@@ -199,9 +227,10 @@ _GRAMMAR: dict[str, re.Pattern[str]] = {
     "motion": _line(
         "motion",
         2,
-        rf"turn (?:left|right) \d+ (?:left|right) {_NUMBER} (?:up|down) {_NUMBER} (?:forward|backward) {_NUMBER}",
+        rf"turn (?:left|right) \d+(?: (?:left|right|up|down|forward|backward) {_NUMBER}){{3}}",
     ),
     "room": _line("room", 0, f"{_NUMBER} {_NUMBER} {_NUMBER}"),
+    "floor": _line("floor", 0, _NUMBER, unit=_AREA),
 }
 
 
@@ -210,9 +239,20 @@ def _parsed(line: str) -> Said:
     found = _GRAMMAR[kind].fullmatch(line) if kind in _GRAMMAR else None
     if found is None:
         raise ValueError(f"{line!r} is not a line of evidence; docs/questions.md says what is")
-    value = found["value"] or UNKNOWN
-    number = float(value) if re.fullmatch(_NUMBER, value) else value
-    return Said(kind, tuple(found["names"].split()), number, found["unit"] or "")
+    metres = found.groupdict().get("metres")
+    unit = (found["unit"] or "").partition(" ")[0]
+    return Said(
+        kind,
+        tuple(found["names"].split()),
+        _number(found["value"] or UNKNOWN),
+        unit,
+        None if metres is None else _number(metres),
+    )
+
+
+def _number(text: str) -> float | str:
+    """One number as such, anything else as it is."""
+    return float(text) if re.fullmatch(r"\d+(\.\d+)?", text) else text
 
 
 @dataclass(frozen=True)
@@ -330,8 +370,8 @@ def _sightings(scene: Measurable, things: Sequence[_Thing]) -> Iterator[Statemen
             yield _statement("sees", (thing.name,), UNKNOWN, "", thing.views, thing.pixels)
             continue
         seen = [(view, pixel) for view in range(len(scene.poses)) for pixel in _pixels_of(scene, thing, view)]
-        words = " ".join(map(str, dict.fromkeys(view for view, _ in seen)))
-        yield _statement("sees", (thing.name,), words, "", *zip(*seen, strict=True))
+        views, pixels = zip(*seen, strict=True)
+        yield _statement("sees", (thing.name,), " ".join(map(str, dict.fromkeys(views))), "", views, pixels)
 
 
 def _pixels_of(scene: Measurable, thing: _Thing, view: int) -> tuple[Pixel, ...]:
@@ -362,13 +402,10 @@ def _motion(scene: Measurable, first: int, second: int) -> Statement:
     turn = math.degrees(math.atan2(ahead[0], ahead[2]))
     value, unit = UNKNOWN, ""
     if math.isfinite(right + down + forward + turn):
-        parts = (
-            f"turn {_signed(turn, 'right', 'left', 0)}",
-            _signed(right, "right", "left"),
-            _signed(-down, "up", "down"),
-            _signed(forward, "forward", "backward"),
-        )
-        value, unit = " ".join(parts), scene.unit
+        steps = [(right, "right", "left"), (-down, "up", "down"), (forward, "forward", "backward")]
+        steps.sort(key=lambda step: -abs(round(step[0], 2)))
+        value = " ".join([f"turn {_signed(turn, 'right', 'left', 0)}", *(_signed(*step) for step in steps)])
+        unit = scene.unit
     return _statement("motion", (str(first), str(second)), value, unit, (first, second))
 
 
@@ -379,12 +416,16 @@ def _signed(value: float, positive: str, negative: str, decimals: int = 2) -> st
 
 
 def _room(scene: Measurable, things: Sequence[_Thing]) -> Iterator[Statement]:
+    yield _lengths(scene, "room", (), scene.room[:3], tuple(range(len(scene.poses))))
+
+
+def _floor(scene: Measurable, things: Sequence[_Thing]) -> Iterator[Statement]:
     views = tuple(range(len(scene.poses)))
-    yield _lengths(scene, "room", (), _room_size(scene), views)
+    yield _lengths(scene, "floor", (), [scene.room.length * scene.room.width], views, power=2)
 
 
-def _room_size(scene: Measurable) -> list[float]:
-    """Length, width (the shorter) and height of what holds all cameras and nearly all points, along the room's axes."""
+def _room_size(scene: Measurable) -> RoomSize:
+    """Of what holds all cameras and nearly all points, along the room's axes."""
     steps = [max(1, max(mask.shape) // GRID) for mask in scene.mask]
     maps = [
         (p[::n, ::n], m[::n, ::n], pose)
@@ -392,13 +433,14 @@ def _room_size(scene: Measurable) -> list[float]:
     ]
     points = np.concatenate([points[mask] for points, mask, _ in maps])
     if not len(points):
-        return [math.nan] * 3
+        return RoomSize(math.nan, math.nan, math.nan, math.nan)
     normals = np.concatenate([_normals(*view) for view in maps])
     axes = _room_axes(normals, scene.poses)
     low, high = np.quantile(points @ axes.T, (OUTERMOST, 1 - OUTERMOST), axis=0)
     cameras = scene.poses[:, :3, 3] @ axes.T
-    one, other, height = (np.maximum(high, cameras.max(0)) - np.minimum(low, cameras.min(0))).tolist()
-    return [max(one, other), min(one, other), height]
+    low, high = np.minimum(low, cameras.min(0)), np.maximum(high, cameras.max(0))
+    one, other, height = (high - low).tolist()
+    return RoomSize(max(one, other), min(one, other), height, float(cameras[:, 2].mean() - low[2]))
 
 
 def _normals(
@@ -457,6 +499,7 @@ _MEASURES: dict[Kind, Callable[[Measurable, Sequence[_Thing]], Iterator[Statemen
     "sees": _sightings,
     "motion": _motions,
     "room": _room,
+    "floor": _floor,
 }
 
 
@@ -467,13 +510,22 @@ def _lengths(
     lengths: Sequence[float],
     views: tuple[int, ...],
     pixels: tuple[Pixel, ...] = (),
+    power: Literal[1, 2] = 1,
 ) -> Statement:
-    """One or several lengths of the scene in the unit of the text."""
-    said = [length / scene.unit_length for length in lengths]
+    """One or several lengths of the scene, or areas (power 2), in the unit of the text, and what they would be in metres."""
+    said = [length / scene.unit_length**power for length in lengths]
     if not all(map(math.isfinite, said)):
         return _statement(kind, names, UNKNOWN, "", views, pixels)
-    value = round(said[0], 2) if len(said) == 1 else " ".join(f"{length:.2f}" for length in said)
-    return _statement(kind, names, value, scene.unit, views, pixels)
+    suffix = "" if power == 1 else str(power)
+    metres = None
+    if scene.scale != "metric":
+        metres = _rounded([length * scene.usual_metres**power for length in lengths], 2 - power)
+    return _statement(kind, names, _rounded(said, 2), scene.unit + suffix, views, pixels, metres)
+
+
+def _rounded(numbers: Sequence[float], decimals: int) -> float | str:
+    """One number as such, several as text."""
+    return round(numbers[0], decimals) if len(numbers) == 1 else " ".join(f"{x:.{decimals}f}" for x in numbers)
 
 
 def _statement(
@@ -483,6 +535,14 @@ def _statement(
     unit: str,
     views: tuple[int, ...],
     pixels: tuple[Pixel, ...] = (),
+    metres: float | str | None = None,
 ) -> Statement:
-    words = (kind, *names, value if isinstance(value, str) else f"{value:.2f}", unit)
-    return Statement(kind, " ".join(word for word in words if word), value, unit, views, pixels)
+    words = [kind, *names, _said(value, 2), unit]
+    if metres is not None:
+        power = unit.removeprefix("u")
+        words += ["about", _said(metres, 0 if power else 1), f"m{power}"]
+    return Statement(kind, " ".join(word for word in words if word), value, unit, views, pixels, metres)
+
+
+def _said(value: float | str, decimals: int) -> str:
+    return value if isinstance(value, str) else f"{value:.{decimals}f}"

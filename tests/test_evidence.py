@@ -18,7 +18,7 @@ from g2vlm.records import Box, Geometry, Mark, Provenance, Reconstruction, State
 
 SEEDS = tuple(range(101_000_000, 101_000_006))
 SIZE = 112
-EVERYTHING = ("depth", "extent", "distance", "sees", "motion", "room")
+EVERYTHING = ("depth", "extent", "distance", "sees", "motion", "room", "floor")
 
 MARKS = (Mark(0, 40.2, 61.7, "A"), Mark(2, 80.5, 30.5, "B"), Mark(1, 20.5, 90.5, "C"))
 BOXES = (Box(3, 30, 42, 71, 80, "D"),)
@@ -95,8 +95,8 @@ def test_distance_of_marks_in_two_views_is_the_truth(batch):
 @pytest.mark.parametrize(
     ("moved", "said"),
     [
-        (pose(0.5, -0.2, 1, yaw=30), "motion 1 2 turn right 30 right 0.50 up 0.20 forward 1.00 m"),
-        (pose(-0.5, 0.2, -1, yaw=-30), "motion 1 2 turn left 30 left 0.50 down 0.20 backward 1.00 m"),
+        (pose(0.5, -0.2, 1, yaw=30), "motion 1 2 turn right 30 forward 1.00 right 0.50 up 0.20 m"),
+        (pose(-0.5, 0.2, -1, yaw=-30), "motion 1 2 turn left 30 backward 1.00 left 0.50 down 0.20 m"),
         (pose(yaw=-170, pitch=10), "motion 1 2 turn left 170 right 0.00 up 0.00 forward 0.00 m"),
         (pose(-0.004, 0.004, -0.004, yaw=-0.4), "motion 1 2 turn right 0 right 0.00 up 0.00 forward 0.00 m"),
     ],
@@ -113,9 +113,12 @@ def test_motion_is_said_of_at_most_four_consecutive_pairs():
     assert all(motion.pixels == () for motion in motions)
 
 
-def looking_around(size: tuple[float, float, float], *, broken: float = 0.0) -> Measurable:
-    """An empty room (metres) seen in four directions by tilted cameras off its middle; part of the points are far away."""
-    centre = torch.tensor([0.4, -0.2, 0.3])
+def looking_around(size: tuple[float, float, float], *, broken: float = 0.0, above: float = 0.2) -> Measurable:
+    """An empty room (metres) seen in four directions by tilted cameras off its middle; part of the points are far away.
+
+    above: of the cameras, over the middle of the room.
+    """
+    centre = torch.tensor([0.4, -above, 0.3])
     poses = torch.stack([pose(*centre.tolist(), yaw=25 + 90 * k, pitch=8) for k in range(4)])
     intrinsics = torch.tensor([[24.0, 0, 32], [0, 24, 32], [0, 0, 1]]).expand(4, 3, 3)
     rays = unproject(torch.ones(4, 64, 64), intrinsics)
@@ -156,13 +159,38 @@ def test_evidence_does_not_depend_on_the_scale_of_a_scale_free_scene(batch):
     )
     small, large = (everything(measurable_from_truth(v)) for v in (views, larger))
     assert evidence_text(small) == evidence_text(large)
-    assert {statement.unit for statement in small} == {"u", ""}
+    assert {statement.unit for statement in small} == {"u", "u2", ""}
 
 
 def test_a_length_of_one_is_the_mean_distance_of_the_visible_points():
     scene = wall(depths=[3.0, 3.0], scale="scale_free")
     mean = np.linalg.norm(scene.points[0], axis=-1).mean()
     assert only(measure(scene, [Mark(0, 4.5, 4.5, "A")], kinds=["depth"])).value == round(3 / mean, 2)
+
+
+@pytest.mark.parametrize("lower", [1.0, 0.4])
+def test_a_room_of_usual_height_is_said_in_its_metres(lower):
+    """Seen all around from 1.4 m above its floor, whatever the unit of the scene."""
+    size = (4.2, 2.8, 5.0)
+    scene = looking_around(size, above=0.0)
+    scene = replace(
+        scene,
+        points=tuple(lower * points for points in scene.points),
+        depth=tuple(lower * depth for depth in scene.depth),
+        poses=scene.poses * np.array([1, 1, 1, lower]) ** np.array([[1], [1], [1], [0]]),
+        scale="scale_free",
+    )
+    assert scene.usual_metres * lower == pytest.approx(1, rel=0.03)
+    depth = only(measure(scene, [Mark(0, 32.5, 32.5, "A")], kinds=["depth"]))
+    assert depth.metres == pytest.approx(scene.depth[0][32, 32] / lower, rel=0.05)
+    assert depth.text == f"depth A {depth.value:.2f} u about {depth.metres:.1f} m"
+    floor = only(measure(scene, kinds=["floor"]))
+    assert floor.metres == pytest.approx(4.2 * 5.0, rel=0.08)
+    assert floor.text == f"floor {floor.value:.2f} u2 about {floor.metres:.0f} m2"
+
+
+def test_a_metric_scene_says_nothing_about_usual_rooms(batch):
+    assert {s.metres for s in everything(measurable_from_truth(views_of(batch, 0), "metric"))} == {None}
 
 
 def test_truth_and_a_prediction_that_is_right_say_the_same(batch):
@@ -178,7 +206,9 @@ def test_text_is_read_back_as_it_was_meant(batch):
     for statements in (everything(scene), everything(hidden)):
         turn = evidence_text(statements) + "2.4"
         said = parse_evidence(turn)
-        assert [(s.kind, s.value, s.unit) for s in said] == [(s.kind, s.value, s.unit) for s in statements]
+        assert [(s.kind, s.value, s.unit, s.metres) for s in said] == [
+            (s.kind, s.value, s.unit, s.metres) for s in statements
+        ]
         assert turn.endswith("\nAnswer:\n2.4")
     assert {("A", "B"), ("A",), ("1", "2"), ()} <= {s.names for s in said}
 
@@ -190,7 +220,20 @@ def test_a_turn_without_evidence_is_only_an_answer():
 
 @pytest.mark.parametrize(
     "line",
-    ["depth A", "depth A 1.2 u", "depth 1.20 u", "depth A 1.20", "sees A", "colour A red", "room 1.00 2.00 u", ""],
+    [
+        "depth A",
+        "depth A 1.2 u",
+        "depth 1.20 u",
+        "depth A 1.20",
+        "sees A",
+        "colour A red",
+        "room 1.00 2.00 u",
+        "",
+        "depth A 1.20 m about 1.2 m",
+        "depth A 1.20 u about m",
+        "floor 1.20 u",
+        "floor 1.20 u2 about 20 m",
+    ],
 )
 def test_a_line_outside_the_grammar_is_refused(line):
     with pytest.raises(ValueError, match="is not a line of evidence"):
@@ -232,7 +275,7 @@ def test_a_mark_beside_known_pixels_is_measured_at_the_nearest():
 def test_a_scene_without_a_known_point_says_so():
     scene = wall(scale="scale_free")
     blank = replace(scene, mask=tuple(np.zeros_like(mask) for mask in scene.mask))
-    assert [s.text for s in measure(blank)] == ["motion 0 1 unknown", "room unknown"]
+    assert [s.text for s in measure(blank)] == ["motion 0 1 unknown", "room unknown", "floor unknown"]
 
 
 def test_marks_are_found_in_photos_of_another_size_and_shape_than_the_maps():
@@ -298,7 +341,7 @@ def test_a_box_is_measured_between_its_own_middle_and_a_mark():
 
 def test_marks_are_measured_by_default_and_else_the_views():
     scene = wall()
-    assert [s.kind for s in measure(scene)] == ["motion", "room"]
+    assert [s.kind for s in measure(scene)] == ["motion", "room", "floor"]
     marks = (Mark(0, 3.5, 3.5, "A"), Mark(1, 9.5, 9.5, "B"))
     assert [s.kind for s in measure(scene, marks)] == ["depth", "depth", "distance", "same", "nearest"]
     assert [s.kind for s in measure(scene, marks, between=(1, 0))] == ["depth", "depth", "distance", "same", "nearest"]
@@ -307,8 +350,8 @@ def test_marks_are_measured_by_default_and_else_the_views():
 
 def test_the_motion_of_two_views_is_measured_where_they_are_named():
     scene = wall(depths=(2.0,) * 3, poses=[pose(), pose(right=1.0), pose(right=3.0, forward=0.5)])
-    assert only(measure(scene, between=(0, 2))).text == "motion 0 2 turn right 0 right 3.00 up 0.00 forward 0.50 m"
-    assert only(measure(scene, between=(2, 1))).text == "motion 2 1 turn right 0 left 2.00 up 0.00 backward 0.50 m"
+    assert only(measure(scene, between=(0, 2))).text == "motion 0 2 turn right 0 right 3.00 forward 0.50 up 0.00 m"
+    assert only(measure(scene, between=(2, 1))).text == "motion 2 1 turn right 0 left 2.00 backward 0.50 up 0.00 m"
 
 
 def test_the_nearest_mark_is_the_one_with_the_least_depth():

@@ -5,7 +5,7 @@ here nearly every token of an answer has to be found. The statements are those o
 """
 
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import combinations, pairwise
 
@@ -19,7 +19,8 @@ from g2vlm.evidence import HEAD, TAIL
 from g2vlm.processor import Processor
 
 NAMES = "ABCD"
-MOTION = "motion {} {} turn {} {} {} {:.2f} {} {:.2f} {} {:.2f} u"
+METRES = (2.0, 6.0)
+"""Least and greatest length of a unit that is made up."""
 
 
 @dataclass(frozen=True)
@@ -52,79 +53,106 @@ def one_option(draw: random.Random) -> Lesson:
 
 def depths(draw: random.Random) -> Lesson:
     """One point of several is nearest; depths are asked for in another order than they stand in."""
-    values = {name: f"{draw.uniform(0.2, 2.5):.2f}" for name in NAMES[: draw.randint(2, 4)]}
-    lines = [f"depth {name} {value} u" for name, value in values.items()]
-    asked = draw.sample(sorted(values), len(values))
+    names, metres = NAMES[: draw.randint(1, 4)], draw.uniform(*METRES)
+    values = random_depths(draw, names)
+    nearest = min(values, key=lambda name: values[name])
+    asked = draw.sample(names, len(names))
+    one = draw.choice(names)
     question, answer = draw.choice(
         (
-            (f"What are the depths of {' '.join(asked)}?", " ".join(values[name] for name in asked)),
-            ("Order the points by depth.", " ".join(sorted(values, key=lambda name: float(values[name])))),
-            ("Which point is nearest to its camera?", min(values, key=lambda name: float(values[name]))),
+            (f"What are the depths of {' '.join(asked)}?", " ".join(f"{values[name]:.2f}" for name in asked)),
+            ("Order the points by depth.", " ".join(sorted(values, key=lambda name: values[name]))),
+            ("Which point is nearest to its camera?", nearest),
+            *(2 * [(f"What is the depth of {one}, in metres?", f"{values[one] * metres:.1f}")]),
         )
     )
-    nearest = min(values, key=lambda name: float(values[name]))
-    return Lesson(
-        question, answer, (*lines, *distance_lines(random_distances(draw, len(values))), f"nearest {nearest}")
-    )
+    lines = depth_lines(values, metres) + distance_lines(random_distances(draw, names), metres)
+    return Lesson(question, answer, (*lines, f"nearest {nearest}"))
 
 
 def distances(draw: random.Random) -> Lesson:
     """One point of several is closest to the last one."""
-    number = draw.randint(2, 4)
-    values = random_distances(draw, number)
-    lines = (*(f"depth {name} {draw.uniform(0.2, 2.5):.2f} u" for name in NAMES[:number]), *distance_lines(values))
-    *others, last = NAMES[:number]
-    same = min(others, key=lambda name: float(values[name, last]))
-    lines = (*lines, f"same {same} {last} {values[same, last]} u", f"nearest {draw.choice(NAMES[:number])}")
+    names, metres = NAMES[: draw.randint(2, 4)], draw.uniform(*METRES)
+    values = random_distances(draw, names)
+    *others, last = names
+    same = min(others, key=lambda name: values[name, last])
     one, other = draw.choice(sorted(values))
     question, answer = draw.choice(
         (
-            (f"How far from {last} are {' '.join(others)}?", " ".join(values[name, last] for name in others)),
+            (f"How far from {last} are {' '.join(others)}?", " ".join(f"{values[name, last]:.2f}" for name in others)),
             (f"Which of these is the same point as {last}?", same),
-            (f"How far apart are {one} and {other}?", values[one, other]),
+            *(2 * [(f"How far apart are {one} and {other}, in metres?", f"{values[one, other] * metres:.1f}")]),
         )
     )
-    return Lesson(question, answer, lines)
+    lines = depth_lines(random_depths(draw, names), metres) + distance_lines(values, metres)
+    closest = f"same {same} {last} {length(values[same, last], metres)}"
+    return Lesson(question, answer, (*lines, closest, f"nearest {draw.choice(names)}"))
 
 
-def random_distances(draw: random.Random, number: int) -> dict[tuple[str, str], str]:
-    return {pair: f"{draw.uniform(0, 2):.2f}" for pair in combinations(NAMES[:number], 2)}
+def random_depths(draw: random.Random, names: Sequence[str]) -> dict[str, float]:
+    return {name: round(draw.uniform(0.2, 2.5), 2) for name in names}
 
 
-def distance_lines(values: dict[tuple[str, str], str]) -> list[str]:
-    return [f"distance {one} {other} {value} u" for (one, other), value in values.items()]
+def random_distances(draw: random.Random, names: Sequence[str]) -> dict[tuple[str, str], float]:
+    return {pair: round(draw.uniform(0, 2), 2) for pair in combinations(names, 2)}
+
+
+def depth_lines(values: dict[str, float], metres: float) -> list[str]:
+    return [f"depth {name} {length(value, metres)}" for name, value in values.items()]
+
+
+def distance_lines(values: dict[tuple[str, str], float], metres: float) -> list[str]:
+    return [f"distance {one} {other} {length(value, metres)}" for (one, other), value in values.items()]
+
+
+def length(value: float, metres: float) -> str:
+    return f"{value:.2f} u about {value * metres:.1f} m"
 
 
 def motions(draw: random.Random) -> Lesson:
-    """Turns and shifts between consecutive views, and what they are the other way round."""
-    rows = {
-        pair: (
-            draw.choice(("left", "right")),
-            draw.randint(0, 45),
-            draw.choice(("left", "right")),
-            draw.uniform(0, 0.6),
-            draw.choice(("up", "down")),
-            draw.uniform(0, 0.05),
-            draw.choice(("forward", "backward")),
-            draw.uniform(0, 0.5),
-        )
-        for pair in pairwise(range(draw.randint(2, 4)))
-    }
-    (i, j), row = draw.choice(sorted(rows.items()))
+    """Turns and steps between consecutive views, the longest step first, and what they are the other way round."""
+    pairs = list(pairwise(range(draw.randint(2, 4))))
+    turns = {pair: (draw.choice(("left", "right")), draw.randint(0, 45)) for pair in pairs}
+    steps = {pair: random_steps(draw) for pair in pairs}
+    i, j = draw.choice(pairs)
     opposite = {"left": "right", "right": "left"}
+    side, degrees = turns[i, j]
     question, answer = draw.choice(
         (
-            (f"How many degrees are between the directions of view {i} and view {j}?", str(row[1])),
-            (f"How many degrees are between the directions of view {j} and view {i}?", str(row[1])),
-            (f"Which way did the camera turn from view {i} to view {j}?", row[0]),
-            (f"Which way did the camera turn from view {j} to view {i}?", opposite[row[0]]),
-            ("Say all turns.", " ".join(f"{turn[0]} {turn[1]}" for turn in rows.values())),
+            (f"How many degrees are between the directions of view {i} and view {j}?", str(degrees)),
+            (f"How many degrees are between the directions of view {j} and view {i}?", str(degrees)),
+            (f"Which way did the camera turn from view {i} to view {j}?", side),
+            (f"Which way did the camera turn from view {j} to view {i}?", opposite[side]),
+            *(2 * [(f"How did the camera move from view {i} to view {j}?", steps[i, j][0].split()[0])]),
+            ("Say all turns.", " ".join(f"{side} {degrees}" for side, degrees in turns.values())),
         )
     )
-    return Lesson(question, answer, tuple(MOTION.format(*pair, *values) for pair, values in rows.items()))
+    said = {pair: " ".join(["turn", *map(str, turns[pair]), *steps[pair]]) for pair in pairs}
+    return Lesson(question, answer, tuple(f"motion {i} {j} {said[i, j]} u" for i, j in pairs))
 
 
-LESSONS: tuple[Callable[[random.Random], Lesson], ...] = (say_again, one_option, depths, distances, motions)
+def random_steps(draw: random.Random) -> list[str]:
+    axes = (("left", "right"), ("up", "down"), ("forward", "backward"))
+    lengths = sorted((draw.uniform(0, 0.6) for _ in axes), reverse=True)
+    return [f"{draw.choice(axis)} {x:.2f}" for axis, x in zip(draw.sample(axes, 3), lengths, strict=True)]
+
+
+def floors(draw: random.Random) -> Lesson:
+    """The size of a room, behind how its cameras moved."""
+    sides, metres = sorted((draw.uniform(0.8, 3) for _ in range(2)), reverse=True), draw.uniform(*METRES)
+    area, height = sides[0] * sides[1], draw.uniform(0.5, 1.2)
+    room = f"room {sides[0]:.2f} {sides[1]:.2f} {height:.2f} u about " + " ".join(
+        f"{x * metres:.1f}" for x in (*sides, height)
+    )
+    floor = f"{area * metres**2:.0f}"
+    question = draw.choice(
+        (("How large is the floor, in square metres?", floor), ("How high is the room?", f"{height:.2f}"))
+    )
+    lines = motions(draw).lines
+    return Lesson(*question, (*lines, f"{room} m", f"floor {area:.2f} u2 about {floor} m2"))
+
+
+LESSONS: tuple[Callable[[random.Random], Lesson], ...] = (say_again, one_option, depths, distances, motions, floors)
 
 
 @dataclass(frozen=True)

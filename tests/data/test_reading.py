@@ -3,7 +3,7 @@ import random
 import pytest
 
 from g2vlm import presets
-from g2vlm.data.reading import LESSONS, ReadingSource, depths, distances, motions, one_option, say_again
+from g2vlm.data.reading import LESSONS, ReadingSource, depths, distances, floors, motions, one_option, say_again
 from g2vlm.data.samples import Bucket
 from g2vlm.evidence import parse_evidence
 from g2vlm.processor import Processor, byte_tokenizer
@@ -33,8 +33,8 @@ def test_an_option_is_named_by_its_letter():
         assert f"{letter}. {made.answer}" in made.question
 
 
-def said(made, kind: str) -> dict[tuple[str, ...], float]:
-    return {line.names: float(line.value) for line in parse_evidence(made.measured) if line.kind == kind}
+def said(made, kind: str, field: str = "value") -> dict[tuple[str, ...], float]:
+    return {line.names: float(getattr(line, field)) for line in parse_evidence(made.measured) if line.kind == kind}
 
 
 def test_depths_are_those_of_the_points_asked_for():
@@ -45,11 +45,14 @@ def test_depths_are_those_of_the_points_asked_for():
             assert made.answer.split() == sorted(values, key=lambda name: values[name])
         elif "nearest" in made.question:
             assert values[made.answer] == min(values.values())
+        elif "metres" in made.question:
+            name = made.question.split()[5].removesuffix(",")
+            assert float(made.answer) == said(made, "depth", "metres")[name,]
         else:
             names = made.question.removesuffix("?").split()[5:]
             assert [float(value) for value in made.answer.split()] == [values[name] for name in names]
-        asked.add(made.question[:5])
-    assert len(asked) == 3
+        asked.add(made.question[:9])
+    assert len(asked) == 4
 
 
 def test_distances_are_those_between_the_points_asked_for():
@@ -59,8 +62,8 @@ def test_distances_are_those_between_the_points_asked_for():
         if "same" in made.question:
             assert values[made.answer, last] == min(value for pair, value in values.items() if pair[1] == last)
         elif "apart" in made.question:
-            one, other = made.question.removesuffix("?").split()[-3::2]
-            assert float(made.answer) == values[one, other]
+            one, other = made.question.removesuffix(", in metres?").split()[-3::2]
+            assert float(made.answer) == said(made, "distance", "metres")[one, other]
         else:
             assert [float(value) for value in made.answer.split()] == [values[n, last] for n in "ABCD" if n < last]
 
@@ -76,6 +79,28 @@ def test_a_turn_is_the_other_way_round_the_other_way():
         assert (made.answer == row.split()[4]) == is_forward
         turned += not is_forward
     assert turned > 3
+
+
+def test_a_camera_moves_the_way_of_its_longest_step():
+    moves = [made for made in drawn(motions) if "move" in made.question]
+    for made in moves:
+        one, other = made.question.removesuffix("?").split()[-4::3]
+        words = next(line for line in made.lines if line.startswith(f"motion {one} {other}")).split()
+        steps = {words[i]: float(words[i + 1]) for i in (6, 8, 10)}
+        assert made.answer in steps
+        assert steps[made.answer] == max(steps.values())
+    assert len(moves) > 10
+
+
+def test_the_size_of_a_floor_is_said_in_square_metres():
+    for made in drawn(floors):
+        room = next(line for line in parse_evidence(made.measured) if line.kind == "room")
+        if "square metres" in made.question:
+            assert float(made.answer) == said(made, "floor", "metres")[()]
+            length, width, _ = map(float, room.metres.split())
+            assert float(made.answer) == pytest.approx(length * width, rel=0.05, abs=0.5)
+        else:
+            assert made.answer == room.value.split()[2]
 
 
 def test_lessons_are_branches_whose_answers_alone_are_learnt():
