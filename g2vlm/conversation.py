@@ -6,12 +6,13 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 from g2vlm.pictures import Photo, PhotoLike, evenly_spaced, find_pictures, photo_of
+from g2vlm.video import read_video
 
 Role = Literal["system", "user", "assistant"]
 
 Message = Mapping[str, Any]
 """One turn in the chat format of transformers: `{"role": "user", "content": "..."}`, or content as a list of
-`{"type": "text", "text": ...}`, `{"type": "image", "image": photo}` and `{"type": "video", "video": frames or folder}`."""
+`{"type": "text", "text": ...}`, `{"type": "image", "image": photo}` and `{"type": "video", "video": frames, folder or file}`."""
 
 MAX_FRAMES = 32
 """Frames of a video that are looked at, unless a caller says otherwise."""
@@ -75,7 +76,7 @@ def read_messages(
 ) -> Conversation:
     """A chat in the format of transformers; see `Message`.
 
-    A video is a list of photos or a folder of them, thinned out evenly to `max_frames`. frame_labels: "Frame 0: " and so on
+    A video is a list of photos, a folder of them or a video file, thinned out evenly to `max_frames`. frame_labels: "Frame 0: " and so on
     stands before each frame, counted within its video.
     """
     sources: list[PhotoLike] = []
@@ -145,10 +146,10 @@ def _frames_in(part: Message, number: int, max_frames: int) -> Sequence[PhotoLik
     source = part.get("video", part.get("path"))
     if isinstance(source, str | Path):
         if Path(source).is_file():
-            raise ValueError(f"{source} is a file; give a video as a folder of frames, or as a list of them")
+            return read_video(Path(source), max_frames)
         return evenly_spaced(find_pictures([str(source)]), max_frames)
     if not isinstance(source, Sequence) or not all(isinstance(frame, PhotoLike) for frame in source):
         raise ValueError(
-            f"message {number} has a video without frames: {dict(part)!r}; give a folder or a list of them"
+            f"message {number} has a video without frames: {dict(part)!r}; give a file, a folder or a list of them"
         )
     return evenly_spaced(source, max_frames)

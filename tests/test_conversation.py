@@ -3,6 +3,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from videos import video
 
 from g2vlm import presets
 from g2vlm.conversation import Conversation, Turn, about, read_messages
@@ -125,10 +126,12 @@ def test_messages_that_make_no_question_are_refused(messages, message):
         read_messages(messages)
 
 
-def test_a_video_file_is_refused_with_what_would_do(tmp_path):
-    (tmp_path / "video.mp4").write_bytes(b"0")
-    with pytest.raises(ValueError, match=r"video\.mp4 is a file; give a video as a folder of frames"):
-        read_messages(asking({"type": "video", "video": str(tmp_path / "video.mp4")}))
+def test_a_video_file_is_its_frames(tmp_path):
+    conversation = read_messages(
+        asking({"type": "video", "video": str(video(tmp_path / "v.mp4"))}), max_frames=2, frame_labels=True
+    )
+    assert names(conversation) == ["v.mp4 frame 0", "v.mp4 frame 11"]
+    assert conversation.turns[0].parts[:4] == ("Frame 0: ", 0, "Frame 1: ", 1)
 
 
 def test_a_damaged_image_among_others_is_named(tmp_path):

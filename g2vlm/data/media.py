@@ -3,12 +3,10 @@
 import io
 from pathlib import Path
 
-import numpy as np
-from jaxtyping import UInt8
-
 from g2vlm.data.rows import BadRow
 from g2vlm.data.vqa import VqaRow
 from g2vlm.pictures import Photo, find_pictures, read_photo
+from g2vlm.video import BadVideo, read_video
 
 
 def photos_of(row: VqaRow, root: Path, most_frames: int) -> list[Photo]:
@@ -56,31 +54,7 @@ def frames_of_folder(folder: Path, most_frames: int) -> list[Photo]:
 
 
 def frames_of_file(path: Path, most_frames: int) -> list[Photo]:
-    """Decodes all frames up to the last one that is wanted; where the same videos are read often, folders are faster."""
     try:
-        import av
-        from av.error import FFmpegError
-    except ImportError as error:
-        raise ValueError(
-            f"{path}: video files need PyAV: pip install 'g2vlm[video]'; or give folders of frames"
-        ) from error
-    try:
-        with av.open(str(path)) as container:
-            number = sum(packet.size > 0 for packet in container.demux(video=0))
-        wanted = set(np.linspace(0, number - 1, min(most_frames, number)).round().astype(int).tolist())
-        with av.open(str(path)) as container:
-            photos = [
-                Photo(f"{path.name} frame {i}", upright(frame.to_ndarray(format="rgb24"), frame.rotation))
-                for i, frame in enumerate(container.decode(video=0))
-                if i in wanted
-            ]
-    except (FFmpegError, IndexError) as error:
-        raise BadRow("a video cannot be read", f"{path}: {error}") from error
-    if not photos:
-        raise BadRow("a video cannot be read", f"{path}: it has no frames")
-    return photos
-
-
-def upright(rgb: UInt8[np.ndarray, "_rows _columns 3"], rotation: int) -> UInt8[np.ndarray, "height width 3"]:
-    """As the file asks to be shown; rotation: degrees against the clock. Telephones store frames as the sensor lies."""
-    return np.ascontiguousarray(np.rot90(rgb, round(rotation / 90)))
+        return read_video(path, most_frames)
+    except BadVideo as error:
+        raise BadRow("a video cannot be read", str(error)) from error
