@@ -8,7 +8,7 @@ the room were as high as rooms are is said behind it ("about 2.4 m").
 import math
 import re
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import combinations, islice, pairwise
 from typing import Literal, NamedTuple, get_args
@@ -195,7 +195,8 @@ class Said(NamedTuple):
     names: tuple[str, ...]
     value: float | str
     unit: str
-    metres: float | str | None = None
+    about: float | str | None = None
+    about_unit: str = ""
 
 
 def parse_evidence(text: str) -> tuple[Said, ...]:
@@ -209,8 +210,8 @@ def parse_evidence(text: str) -> tuple[Said, ...]:
 
 
 _NUMBER = r"\d+\.\d\d"
-_LENGTH = r" (?P<unit>m|u(?: about (?P<metres>[\d. ]+) m)?)"
-_AREA = r" (?P<unit>m2|u2(?: about (?P<metres>\d+) m2)?)"
+_LENGTH = r" (?P<unit>m|u(?: about (?P<about>[\d. ]+) (?P<about_unit>m|cm))?)"
+_AREA = r" (?P<unit>m2|u2(?: about (?P<about>\d+) (?P<about_unit>m2))?)"
 
 
 def _line(kind: Kind, num_names: int, value: str, unit: str = _LENGTH) -> re.Pattern[str]:
@@ -239,14 +240,14 @@ def _parsed(line: str) -> Said:
     found = _GRAMMAR[kind].fullmatch(line) if kind in _GRAMMAR else None
     if found is None:
         raise ValueError(f"{line!r} is not a line of evidence; docs/questions.md says what is")
-    metres = found.groupdict().get("metres")
-    unit = (found["unit"] or "").partition(" ")[0]
+    parts = {name: text or "" for name, text in found.groupdict().items()}
     return Said(
         kind,
-        tuple(found["names"].split()),
-        _number(found["value"] or UNKNOWN),
-        unit,
-        None if metres is None else _number(metres),
+        tuple(parts["names"].split()),
+        _number(parts["value"] or UNKNOWN),
+        parts["unit"].partition(" ")[0],
+        _number(parts["about"]) if parts.get("about") else None,
+        parts.get("about_unit", ""),
     )
 
 
@@ -260,7 +261,7 @@ class _Thing:
     """A marked point, or what a box is drawn around.
 
     pixels: in the photo of `view`; a box has two corners. point: in the world; depth: along the axis of `view`; extent:
-    along the right and down axes of `view`. NaN where the geometry does not say.
+    along the right and down axes of `view`, the longer first. NaN where the geometry does not say.
     """
 
     name: str
@@ -300,8 +301,10 @@ def _thing_in(scene: Measurable, box: Box) -> _Thing:
     middle = float(np.median(depth))
     local = (scene.points[box.view][inside][valid] - pose[:3, 3]) @ pose[:3, :3]
     local = local[np.abs(depth - middle) <= SAME_DEPTH * middle]
-    width, height = _extents(local[:, :2])
-    return _Thing(box.name, box.view, pixels, pose[:3, :3] @ np.median(local, 0) + pose[:3, 3], middle, (width, height))
+    shorter, longer = sorted(_extents(local[:, :2]))
+    return _Thing(
+        box.name, box.view, pixels, pose[:3, :3] @ np.median(local, 0) + pose[:3, 3], middle, (longer, shorter)
+    )
 
 
 def _in_map(scene: Measurable, view: int, pixel: Pixel) -> Pixel:
@@ -335,7 +338,7 @@ def _depths(scene: Measurable, things: Sequence[_Thing]) -> Iterator[Statement]:
 def _extents_of_boxes(scene: Measurable, things: Sequence[_Thing]) -> Iterator[Statement]:
     for thing in things:
         if thing.extent is not None:
-            yield _lengths(scene, "extent", (thing.name,), thing.extent, thing.views, thing.pixels)
+            yield _lengths(scene, "extent", (thing.name,), thing.extent, thing.views, thing.pixels, about="cm")
 
 
 def _distances(scene: Measurable, things: Sequence[_Thing]) -> Iterator[Statement]:
@@ -421,7 +424,7 @@ def _room(scene: Measurable, things: Sequence[_Thing]) -> Iterator[Statement]:
 
 def _floor(scene: Measurable, things: Sequence[_Thing]) -> Iterator[Statement]:
     views = tuple(range(len(scene.poses)))
-    yield _lengths(scene, "floor", (), [scene.room.length * scene.room.width], views, power=2)
+    yield _lengths(scene, "floor", (), [scene.room.length * scene.room.width], views, about="m2")
 
 
 def _room_size(scene: Measurable) -> RoomSize:
@@ -503,6 +506,17 @@ _MEASURES: dict[Kind, Callable[[Measurable, Sequence[_Thing]], Iterator[Statemen
 }
 
 
+class _About(NamedTuple):
+    """How a guess in metric units is said: units per metre, decimals; power: 1 of lengths, 2 of areas."""
+
+    per_metre: float
+    decimals: int
+    power: int
+
+
+_ABOUT = {"m": _About(1, 1, 1), "cm": _About(100, 0, 1), "m2": _About(1, 0, 2)}
+
+
 def _lengths(
     scene: Measurable,
     kind: Kind,
@@ -510,39 +524,30 @@ def _lengths(
     lengths: Sequence[float],
     views: tuple[int, ...],
     pixels: tuple[Pixel, ...] = (),
-    power: Literal[1, 2] = 1,
+    about: Literal["m", "cm", "m2"] = "m",
 ) -> Statement:
-    """One or several lengths of the scene, or areas (power 2), in the unit of the text, and what they would be in metres."""
-    said = [length / scene.unit_length**power for length in lengths]
+    """One or several lengths (or areas) of the scene in the unit of the text, and about what they would be in a metric one."""
+    guess = _ABOUT[about]
+    said = [length / scene.unit_length**guess.power for length in lengths]
     if not all(map(math.isfinite, said)):
         return _statement(kind, names, UNKNOWN, "", views, pixels)
-    suffix = "" if power == 1 else str(power)
-    metres = None
-    if scene.scale != "metric":
-        metres = _rounded([length * scene.usual_metres**power for length in lengths], 2 - power)
-    return _statement(kind, names, _rounded(said, 2), scene.unit + suffix, views, pixels, metres)
-
-
-def _rounded(numbers: Sequence[float], decimals: int) -> float | str:
-    """One number as such, several as text."""
-    return round(numbers[0], decimals) if len(numbers) == 1 else " ".join(f"{x:.{decimals}f}" for x in numbers)
+    unit = scene.unit if guess.power == 1 else f"{scene.unit}{guess.power}"
+    value = " ".join(f"{length:.2f}" for length in said)
+    if scene.scale == "metric":
+        return _statement(kind, names, value, unit, views, pixels)
+    metric = [length * scene.usual_metres**guess.power * guess.per_metre for length in lengths]
+    words = " ".join(f"{length:.{guess.decimals}f}" for length in metric)
+    statement = _statement(kind, names, value, unit, views, pixels)
+    return replace(statement, text=f"{statement.text} about {words} {about}", about=_number(words), about_unit=about)
 
 
 def _statement(
     kind: Kind,
     names: tuple[str, ...],
-    value: float | str,
+    value: str,
     unit: str,
     views: tuple[int, ...],
     pixels: tuple[Pixel, ...] = (),
-    metres: float | str | None = None,
 ) -> Statement:
-    words = [kind, *names, _said(value, 2), unit]
-    if metres is not None:
-        power = unit.removeprefix("u")
-        words += ["about", _said(metres, 0 if power else 1), f"m{power}"]
-    return Statement(kind, " ".join(word for word in words if word), value, unit, views, pixels, metres)
-
-
-def _said(value: float | str, decimals: int) -> str:
-    return value if isinstance(value, str) else f"{value:.{decimals}f}"
+    words = " ".join(word for word in (kind, *names, value, unit) if word)
+    return Statement(kind, words, _number(value), unit, views, pixels)

@@ -120,7 +120,7 @@ class Statement:
     """One thing that was measured in the predicted geometry before a question was answered.
 
     kind: what was measured. text: the line that stands in the model's context. value, unit: the number in it.
-    metres: the same in metres (m2 of an area) if the scene is a room of usual height; None where the scale is known or no length is said.
+    about, about_unit: the same if the scene is a room of usual height; None where the scale is known, or no length is said.
     views: which views it came from; pixels: (x, y) in those views' photos, none where whole views were measured.
     """
 
@@ -130,7 +130,8 @@ class Statement:
     unit: str
     views: tuple[int, ...]
     pixels: tuple[tuple[float, float], ...] = ()
-    metres: float | str | None = None
+    about: float | str | None = None
+    about_unit: str = ""
 
 
 @dataclass(frozen=True)

@@ -182,15 +182,22 @@ def test_a_room_of_usual_height_is_said_in_its_metres(lower):
     )
     assert scene.usual_metres * lower == pytest.approx(1, rel=0.03)
     depth = only(measure(scene, [Mark(0, 32.5, 32.5, "A")], kinds=["depth"]))
-    assert depth.metres == pytest.approx(scene.depth[0][32, 32] / lower, rel=0.05)
-    assert depth.text == f"depth A {depth.value:.2f} u about {depth.metres:.1f} m"
+    assert depth.about == pytest.approx(scene.depth[0][32, 32] / lower, rel=0.05)
+    assert depth.text == f"depth A {depth.value:.2f} u about {depth.about:.1f} m"
     floor = only(measure(scene, kinds=["floor"]))
-    assert floor.metres == pytest.approx(4.2 * 5.0, rel=0.08)
-    assert floor.text == f"floor {floor.value:.2f} u2 about {floor.metres:.0f} m2"
+    assert floor.about == pytest.approx(4.2 * 5.0, rel=0.08)
+    assert floor.text == f"floor {floor.value:.2f} u2 about {floor.about:.0f} m2"
+    extent = only(measure(scene, boxes=[Box(0, 10, 10, 50, 40, "A")], kinds=["extent"]))
+    longer, shorter = map(float, extent.value.split())
+    assert longer > shorter
+    np.testing.assert_allclose(
+        [float(x) / 100 * lower / scene.unit_length for x in extent.about.split()], [longer, shorter], rtol=0.05
+    )
+    assert extent.text.endswith(f" u about {extent.about} cm")
 
 
 def test_a_metric_scene_says_nothing_about_usual_rooms(batch):
-    assert {s.metres for s in everything(measurable_from_truth(views_of(batch, 0), "metric"))} == {None}
+    assert {s.about for s in everything(measurable_from_truth(views_of(batch, 0), "metric"))} == {None}
 
 
 def test_truth_and_a_prediction_that_is_right_say_the_same(batch):
@@ -206,8 +213,8 @@ def test_text_is_read_back_as_it_was_meant(batch):
     for statements in (everything(scene), everything(hidden)):
         turn = evidence_text(statements) + "2.4"
         said = parse_evidence(turn)
-        assert [(s.kind, s.value, s.unit, s.metres) for s in said] == [
-            (s.kind, s.value, s.unit, s.metres) for s in statements
+        assert [(s.kind, s.value, s.unit, s.about, s.about_unit) for s in said] == [
+            (s.kind, s.value, s.unit, s.about, s.about_unit) for s in statements
         ]
         assert turn.endswith("\nAnswer:\n2.4")
     assert {("A", "B"), ("A",), ("1", "2"), ()} <= {s.names for s in said}
@@ -326,9 +333,9 @@ def test_a_box_has_the_depth_and_the_extent_of_what_stands_in_it():
     scene.points[0][5:15, 8:13] = local[5:15, 8:13] / 2
     depth, extent = measure(scene, boxes=[Box(0, 7, 4, 14, 16, "table")], kinds=["depth", "extent"])
     assert depth.text == "depth table 2.00 m"
-    width, height = (float(x) for x in extent.value.split())
-    assert width == pytest.approx(4 * 2 / 10, rel=0.1)  # between the middles of its outermost pixels
-    assert height == pytest.approx(9 * 2 / 10, rel=0.1)
+    longer, shorter = (float(x) for x in extent.value.split())
+    assert longer == pytest.approx(9 * 2 / 10, rel=0.1)  # between the middles of its outermost pixels
+    assert shorter == pytest.approx(4 * 2 / 10, rel=0.1)
     assert (extent.views, extent.pixels) == ((0, 0), ((7, 4), (14, 16)))
 
 

@@ -11,6 +11,7 @@ from itertools import combinations, pairwise
 
 import torch
 
+from g2vlm.data.questions_objects import BOXED_SIZE
 from g2vlm.data.questions_seen import CLASSES
 from g2vlm.data.questions_words import LETTERS
 from g2vlm.data.samples import Bucket, Sample
@@ -152,7 +153,29 @@ def floors(draw: random.Random) -> Lesson:
     return Lesson(*question, (*lines, f"{room} m", f"floor {area:.2f} u2 about {floor} m2"))
 
 
-LESSONS: tuple[Callable[[random.Random], Lesson], ...] = (say_again, one_option, depths, distances, motions, floors)
+def extents(draw: random.Random) -> Lesson:
+    """Sides of what stands in boxes, the longer first."""
+    names, metres = NAMES[: draw.randint(1, 2)], draw.uniform(*METRES)
+    sides = {name: sorted((draw.uniform(0.05, 0.6) for _ in range(2)), reverse=True) for name in names}
+    said = {name: [f"{100 * side * metres:.0f}" for side in sides[name]] for name in names}
+    asked = draw.choice(names)
+    lines = [
+        f"extent {name} {longer:.2f} {shorter:.2f} u about {' '.join(said[name])} cm"
+        for name, (longer, shorter) in sides.items()
+    ]
+    question = draw.choice(BOXED_SIZE).replace("in A", f"in {asked}")
+    return Lesson(question, said[asked][0], (*depth_lines(random_depths(draw, names), metres), *lines))
+
+
+LESSONS: tuple[Callable[[random.Random], Lesson], ...] = (
+    say_again,
+    one_option,
+    depths,
+    distances,
+    motions,
+    floors,
+    extents,
+)
 
 
 @dataclass(frozen=True)

@@ -1,9 +1,20 @@
 import random
+import re
 
 import pytest
 
 from g2vlm import presets
-from g2vlm.data.reading import LESSONS, ReadingSource, depths, distances, floors, motions, one_option, say_again
+from g2vlm.data.reading import (
+    LESSONS,
+    ReadingSource,
+    depths,
+    distances,
+    extents,
+    floors,
+    motions,
+    one_option,
+    say_again,
+)
 from g2vlm.data.samples import Bucket
 from g2vlm.evidence import parse_evidence
 from g2vlm.processor import Processor, byte_tokenizer
@@ -47,7 +58,7 @@ def test_depths_are_those_of_the_points_asked_for():
             assert values[made.answer] == min(values.values())
         elif "metres" in made.question:
             name = made.question.split()[5].removesuffix(",")
-            assert float(made.answer) == said(made, "depth", "metres")[name,]
+            assert float(made.answer) == said(made, "depth", "about")[name,]
         else:
             names = made.question.removesuffix("?").split()[5:]
             assert [float(value) for value in made.answer.split()] == [values[name] for name in names]
@@ -63,7 +74,7 @@ def test_distances_are_those_between_the_points_asked_for():
             assert values[made.answer, last] == min(value for pair, value in values.items() if pair[1] == last)
         elif "apart" in made.question:
             one, other = made.question.removesuffix(", in metres?").split()[-3::2]
-            assert float(made.answer) == said(made, "distance", "metres")[one, other]
+            assert float(made.answer) == said(made, "distance", "about")[one, other]
         else:
             assert [float(value) for value in made.answer.split()] == [values[n, last] for n in "ABCD" if n < last]
 
@@ -96,11 +107,18 @@ def test_the_size_of_a_floor_is_said_in_square_metres():
     for made in drawn(floors):
         room = next(line for line in parse_evidence(made.measured) if line.kind == "room")
         if "square metres" in made.question:
-            assert float(made.answer) == said(made, "floor", "metres")[()]
-            length, width, _ = map(float, room.metres.split())
+            assert float(made.answer) == said(made, "floor", "about")[()]
+            length, width, _ = map(float, room.about.split())
             assert float(made.answer) == pytest.approx(length * width, rel=0.05, abs=0.5)
         else:
             assert made.answer == room.value.split()[2]
+
+
+def test_the_longest_side_of_what_is_in_a_box_is_the_first_of_its_extent():
+    for made in drawn(extents):
+        name = re.search(r"in ([A-D])\b", made.question)[1]
+        sides = {line.names: line.about.split() for line in parse_evidence(made.measured) if line.kind == "extent"}
+        assert made.answer == sides[name,][0] == max(sides[name,], key=int)
 
 
 def test_lessons_are_branches_whose_answers_alone_are_learnt():
