@@ -9,6 +9,9 @@ from g2vlm.records import Box, Mark
 
 LETTERS = "ABCD"
 
+ANSWERED_BY_LETTER = frozenset(["object_rel_distance", "obj_appearance_order", "object_in_frame"])
+"""Choices whose options are different things in every question: their words would have to be copied, and teach nothing."""
+
 
 @dataclass(frozen=True)
 class Question:
@@ -32,6 +35,11 @@ class Question:
     def right(self) -> str:
         """The answer in words: those of the right option, or the number."""
         return self.options[LETTERS.index(self.answer)] if self.options else self.answer
+
+    @property
+    def lesson(self) -> str:
+        """What is learnt to be said: the answer in words, or the letter of an option that is the name of a thing."""
+        return self.answer if self.kind in ANSWERED_BY_LETTER else self.right
 
 
 def choice(

@@ -345,7 +345,7 @@ class RoomQuestionSource:
     """Procedural rooms with questions and their answers, and with the truth for both losses.
 
     inputs: what the model is given. kinds: of questions. questions: about each room. Where they share pictures, one of them
-    at most has marks, which are drawn on the pictures. A choice is answered in the words of the right option.
+    at most has marks, which are drawn on the pictures. Answers are those of `Question.lesson`.
     points: short questions beside them, about single points that are said and not drawn.
     evidence: part of the samples whose answers come after what can be measured in the true geometry.
     """
@@ -432,7 +432,7 @@ def has_marks(question: Question) -> bool:
 def lesson_of(
     question: Question, sizes: Sequence[tuple[int, int]], processor: Processor, scene: Measurable | None = None
 ) -> tuple[Int[Tensor, " tokens"], Int[Tensor, " tokens"]]:
-    """Ids and labels of a question about photos of these sizes; what is learnt of a choice are the words of its option.
+    """Ids and labels of a question about photos of these sizes; what is learnt is `question.lesson`.
 
     scene: what is measured first, without being learnt.
     """
@@ -442,7 +442,7 @@ def lesson_of(
             evidence_text(measure(scene, question.marks, question.boxes, between=question.between))
         )
         asked = torch.cat([asked, torch.tensor(measured)])
-    return with_answer(asked, processor.answer_ids(question.right))
+    return with_answer(asked, processor.answer_ids(question.lesson))
 
 
 def branched(

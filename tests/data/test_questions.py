@@ -86,6 +86,16 @@ def test_a_choice_ends_with_its_options_and_a_number_is_one(asked: dict[str, lis
             )
 
 
+def test_a_choice_is_learnt_in_words_and_one_of_names_by_its_letter(asked: dict[str, list]):
+    """As many words recur as there are sides and marks; names of things are never learnt to be said."""
+    said = {kind: {question.lesson for _, question in found} for kind, found in asked.items()}
+    for kind in ("object_rel_distance", "obj_appearance_order", "object_in_frame"):
+        assert said[kind] <= {"A", "B", "C", "D"}
+    assert said["camera_motion"] == {"left", "right", "forward", "backward"}
+    assert said["position_matching"] == {"A", "B", "C"}
+    assert {question.lesson for _, question in asked["view_change"]} == {q.answer for _, q in asked["view_change"]}
+
+
 def test_the_same_draw_asks_the_same(batch: list[Rooms]):
     one, again, other = (questions(random.Random(seed), batch[3], 12) for seed in (5, 5, 6))
     assert one == again != other
