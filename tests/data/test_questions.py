@@ -91,7 +91,7 @@ def test_a_choice_is_learnt_in_words_and_one_of_names_by_its_letter(asked: dict[
     said = {kind: {question.lesson for _, question in found} for kind, found in asked.items()}
     for kind in ("object_rel_distance", "obj_appearance_order", "object_in_frame"):
         assert said[kind] <= {"A", "B", "C", "D"}
-    assert said["camera_motion"] == {"left", "right", "forward", "backward"}
+    assert said["camera_motion"] <= {"left", "right", "forward", "backward"}
     assert said["position_matching"] == {"A", "B", "C"}
     assert {question.lesson for _, question in asked["view_change"]} == {q.answer for _, q in asked["view_change"]}
 
