@@ -568,7 +568,7 @@ def json_object(path: Path) -> Record:
         whole = json.loads(path.read_bytes())
     except (ValueError, RecursionError) as error:
         raise ValueError(f"{path}: is neither JSON nor JSON lines ({error}); known are: {FORMAT_NAMES}") from error
-    if not isinstance(whole, dict):
+    if type(whole) is not dict:
         raise ValueError(f"{path}: is not a JSON object; download it again")
     return whole
 

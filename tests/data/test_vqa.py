@@ -635,7 +635,7 @@ def test_a_row_that_no_reader_can_take_in_is_bad(tmp_path):
     deep = '{"question": ' + "[" * 100_000
     half = json.dumps({"question": "How \ud800?", "answer": "So."})
     good = json.dumps({"question": "How?", "answer": "So."})
-    (tmp_path / "rows.jsonl").write_text("\n".join([good, deep, half]), encoding="utf-8")
+    (tmp_path / "rows.jsonl").write_text(f"{good}\n{deep}\n{half}", encoding="utf-8")
     bad: list[BadRow] = []
     assert len(list(QuestionFile(tmp_path / "rows.jsonl").each_good(bad.append))) == 1
     assert [error.reason for error in bad] == ["is not JSON", "holds half a character"]
