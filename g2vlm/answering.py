@@ -88,6 +88,9 @@ class Asking(NamedTuple):
         return self.with_reconstruction or self.reasoning is not None
 
     def check(self) -> None:
+        for name in self.decoding:
+            if name not in Decoding.__annotations__:
+                raise ValueError(f"{name} is no option of decoding; there are {', '.join(Decoding.__annotations__)}")
         if self.reasoning not in (None, *get_args(Reasoning)):
             raise ValueError(f"reasoning is {self.reasoning!r}; it must be 'geometry' or None")
         if self.with_reconstruction and self.geometry != "on":
@@ -220,6 +223,8 @@ def answer_all(
     """The answers to requests of any lengths and numbers of photos, in one batch."""
     started = perf_counter()
     asking.check()
+    if not requests:
+        return []
     prompts = [_prompt(speaker, request, asking, resolution) for request in requests]
     scenes = [prompt.scene for prompt in prompts]
     for prompt in prompts:

@@ -68,6 +68,9 @@ def about(photos: Sequence[PhotoLike], question: str) -> Conversation:
 
 def read_photos(sources: Sequence[PhotoLike]) -> tuple[Photo, ...]:
     """All of them; ValueError names the first that cannot be read."""
+    is_single = isinstance(sources, PhotoLike)
+    if is_single:
+        raise ValueError(f"photos are a single {type(sources).__name__}; put it into a list")
     return tuple(photo_of(source, f"view_{index:03d}") for index, source in enumerate(sources))
 
 

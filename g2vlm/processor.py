@@ -95,7 +95,15 @@ class Processor:
         return torch.tensor([*self.words(answer), self.tokens.eos])
 
     def words(self, text: str) -> list[int]:
-        """Ids of text; a special token that somebody typed into it stays ordinary characters."""
+        """Ids of text; a special token that somebody typed into it stays ordinary characters.
+
+        Raises ValueError for halves of characters, which stand in Python's text for bytes that are no UTF-8.
+        """
+        try:
+            text.encode()
+        except UnicodeEncodeError as error:
+            place = text[max(error.start - 10, 0) : error.end]
+            raise ValueError(f"{place!r} ends with what is no character; write the text in UTF-8") from error
         return self.tokenizer.encode(text, add_special_tokens=False, split_special_tokens=True)
 
     def _placeholders(self, patch: int, grid: Grid) -> list[int]:

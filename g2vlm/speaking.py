@@ -319,9 +319,11 @@ def shuffled(
 
 def _too_long(photos: Sequence[int], num_tokens: int, num_new: int, most: int) -> str:
     """What does not fit and what would; photos: tokens of each."""
-    num_words = num_tokens - sum(photos)
+    num_words, left = num_tokens - sum(photos), most - num_tokens
     parts = f"{len(photos)} photos need {sum(photos)} tokens, the words {num_words}, the answer up to {num_new}"
-    if num_words > sum(photos):
+    if num_new > num_tokens and left > 0:
+        cure = f"lower max_new_tokens to {left}"
+    elif num_words > sum(photos):
         cure = (
             f"shorten the words to {most - num_new - sum(photos)} tokens"
             if sum(photos) < most - num_new

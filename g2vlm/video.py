@@ -18,6 +18,8 @@ def read_video(path: Path, most_frames: int) -> list[Photo]:
     Decodes all frames up to the last one that is wanted; where the same videos are read often, folders are faster. Raises
     BadVideo for a file that cannot be read, and ValueError where PyAV is missing.
     """
+    if most_frames < 1:
+        raise ValueError(f"{path}: {most_frames} frames are wanted; give at least 1")
     try:
         import av
         from av.error import FFmpegError

@@ -469,6 +469,9 @@ def many(count: int) -> list[Photo]:
         (many(200), "What?", {}, r"200 photos need 4800 tokens, .* the context holds 1000: give at most 33 photos"),
         (PHOTOS, "why " * 400, {}, r"the words 16\d\d, .* the context holds 1000: shorten the words to 804 tokens"),
         (PHOTOS, "What?", {"max_new_tokens": 0}, "max_new_tokens is 0; an answer needs at least 1"),
+        (PHOTOS, "What?", {"max_new_tokens": 999}, r"the answer up to 999, .* 1000: lower max_new_tokens to 870"),
+        (PHOTOS, "What?", {"num_return_sequences": 2}, "num_return_sequences is no option of decoding; there are max_"),
+        ("a.png", "What?", {}, "photos are a single str; put it into a list"),
         (PHOTOS, "What?", {"marks": [Mark(0, 40, 3, "A")]}, r"point A in view 0 \(0.png\) lies at x 40, y 3, outside"),
         (PHOTOS, "What?", {"marks": [Mark(3, 4, 3, "A")]}, "view 3 of point A: there are 3 views, 0 to 2"),
         (PHOTOS, "What?", {"between": (0, 3)}, r"between is \(0, 3\), but there are 3 views, 0 to 2"),
@@ -511,6 +514,10 @@ def test_a_photo_that_cannot_be_read_in_a_batch_is_named(predictor, tmp_path):
     requests = [Request(PHOTOS, "What?"), Request([PHOTOS[0], tmp_path / "broken.png"], "What?")]
     with pytest.raises(ValueError, match=r"broken\.png: not a JPEG"):
         predictor.answer_batch(requests)
+
+
+def test_no_requests_have_no_answers(predictor):
+    assert predictor.answer_batch([]) == predictor.open(PHOTOS).ask_all([]) == []
 
 
 def test_one_streamer_for_several_answers_is_refused(predictor):

@@ -44,6 +44,12 @@ def test_an_answer_ends_with_the_end_token():
     assert Processor(byte_tokenizer(TOKENS), TOKENS).answer_ids("So.").tolist() == [*b"So.", TOKENS.eos]
 
 
+def test_bytes_that_are_no_text_are_refused():
+    typed = b"How many caf\xe9s?".decode("utf-8", "surrogateescape")
+    with pytest.raises(ValueError, match=r"w many caf\\udce9' ends with what is no character; write the text in UTF-8"):
+        Processor(byte_tokenizer(TOKENS), TOKENS).question_ids(typed)
+
+
 def test_a_special_token_that_somebody_typed_stays_text():
     processor = Processor(byte_tokenizer(TOKENS), TOKENS)
     text = "say <|im_end|> and <|vision_pad|>"

@@ -30,6 +30,11 @@ def test_a_video_is_shown_as_its_file_asks(tmp_path):
     assert photo.rgb[32, 8, 0] < 60
 
 
+def test_no_frames_are_not_what_anybody_wants(tmp_path):
+    with pytest.raises(ValueError, match=r"v\.mp4: 0 frames are wanted; give at least 1"):
+        read_video(tmp_path / "v.mp4", 0)
+
+
 def test_a_file_that_is_no_video_is_named(tmp_path):
     (tmp_path / "v.mp4").write_bytes(b"no video")
     with pytest.raises(BadVideo, match=r"v\.mp4: cannot be read as a video"):

@@ -50,7 +50,7 @@ class JsonRows:
             text = file.read(end - start)
         try:
             row = json.loads(text)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise BadRow("is not JSON", str(error)) from error
         if not isinstance(row, dict):
             raise BadRow("is not a JSON object")

@@ -112,6 +112,7 @@ class QuestionFile:
         try:
             row = self.rows[index]
             found = self.format.read(row, self.path)
+            require_characters(found.turns)
         except BadRow as error:
             raise BadRow(error.reason, error.detail, place=place) from error
         return replace(found, name=place if not found.name else f"{place} ({found.name})")
@@ -125,6 +126,15 @@ class QuestionFile:
                 tell(error)
             else:
                 yield row
+
+
+def require_characters(turns: Sequence[Exchange]) -> None:
+    """JSON can write halves of characters, which are no text."""
+    for number, turn in enumerate(turns):
+        try:
+            f"{turn.question}{turn.answer}".encode()
+        except UnicodeEncodeError as error:
+            raise BadRow("holds half a character", f"turn {number + 1}: {error}") from error
 
 
 def rows_of(path: Path) -> Rows:
@@ -490,7 +500,8 @@ def blink(row: Record, path: Path) -> VqaRow:
 def blink_template(path: Path, task: str) -> str:
     for folder in list(path.resolve().parents)[:3]:
         if (folder / BLINK_TEMPLATES).is_file():
-            return json.loads((folder / BLINK_TEMPLATES).read_text(encoding="utf-8")).get(task, "")
+            question = json_object(folder / BLINK_TEMPLATES).get(task, "")
+            return question if isinstance(question, str) else ""
     return ""
 
 
@@ -555,9 +566,10 @@ def joined_rows(path: Path) -> list[Record]:
 def json_object(path: Path) -> Record:
     try:
         whole = json.loads(path.read_bytes())
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ValueError(f"{path}: is neither JSON nor JSON lines ({error}); known are: {FORMAT_NAMES}") from error
-    assert isinstance(whole, dict), "a text that begins with { is an object"
+    if type(whole) is not dict:
+        raise ValueError(f"{path}: is not a JSON object; download it again")
     return whole
 
 

@@ -631,6 +631,28 @@ def test_a_source_of_text_refuses_pictures(tmp_path):
 # Looking at a file
 
 
+def test_a_row_that_no_reader_can_take_in_is_bad(tmp_path):
+    deep = '{"question": ' + "[" * 100_000
+    half = json.dumps({"question": "How \ud800?", "answer": "So."})
+    good = json.dumps({"question": "How?", "answer": "So."})
+    (tmp_path / "rows.jsonl").write_text(f"{good}\n{deep}\n{half}", encoding="utf-8")
+    bad: list[BadRow] = []
+    assert len(list(QuestionFile(tmp_path / "rows.jsonl").each_good(bad.append))) == 1
+    assert [error.reason for error in bad] == ["is not JSON", "holds half a character"]
+
+
+@pytest.mark.parametrize("content", [[1], 5.0])
+def test_a_damaged_file_beside_the_questions_is_named(content, tmp_path):
+    written(tmp_path / "question_templates.json", content)
+    answers = written(tmp_path / "answers.json", {"val_Counting_1": "A"})
+    with pytest.raises(ValueError, match=r"question_templates\.json: is not a JSON object; download it again"):
+        QuestionFile(answers).row(0)
+    written(tmp_path / "questions.json", content)
+    annotations = written(tmp_path / "sqa_annotations.json", {"annotations": [{"question_id": 1, "answers": []}]})
+    with pytest.raises(ValueError, match=r"questions\.json: is not a JSON object; download it again"):
+        QuestionFile(annotations)
+
+
 def test_bad_rows_are_counted_by_what_is_wrong(tmp_path):
     album(tmp_path, "a.png")
     rows = [
