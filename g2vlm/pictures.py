@@ -63,7 +63,7 @@ def find_pictures(inputs: Iterable[str], max_views: int | None = None) -> list[P
 def evenly_spaced(pictures: Sequence[Picture], max_views: int | None) -> list[Picture]:
     """At most `max_views` of the pictures, in order, the first and the last among them (the first alone, if one)."""
     if max_views is not None and max_views < 1:
-        raise ValueError(f"max_views is {max_views}; a reconstruction needs at least 1 view")
+        raise ValueError(f"max_views is {max_views}; at least 1 picture is needed")
     if not pictures:
         raise ValueError("no picture was given; name at least one picture, folder or glob")
     if max_views is None or len(pictures) <= max_views:
