@@ -41,7 +41,8 @@ def run(monkeypatch, capsys) -> Callable[..., Outcome]:
 
 def fake_answer(question: str, *, is_first: bool, reasoning: str | None) -> Answer:
     """The question backwards."""
-    evidence = (Statement("depth", "depth A 1.50 u", 1.5, "u", (0,), ((5.0, 6.0),)),) if reasoning else ()
+    depth = Statement("depth", "depth A 1.50 u about 2.4 m", 1.5, "u", (0,), ((5.0, 6.0),), 2.4, "m")
+    evidence = (depth,) if reasoning else ()
     return Answer(question[::-1], evidence, None, 20, 12, len(question), {"first_token": 0.5 + is_first, "all": 2.0})
 
 

@@ -29,7 +29,7 @@ def test_several_questions_share_a_session(run, hub, photos):
 
 def test_evidence_is_shown_with_its_question(run, hub, photos):
     outcome = run("ask", photos, "-q", "Why?", "--reasoning", "geometry")
-    assert outcome.out == "question: Why?\nmeasured: depth A 1.50 u\nanswer: ?yhW\n"
+    assert outcome.out == "question: Why?\nmeasured: depth A 1.50 u about 2.4 m\nanswer: ?yhW\n"
 
 
 def test_json_is_one_object_on_stdout(run, hub, photos):
@@ -42,11 +42,13 @@ def test_json_is_one_object_on_stdout(run, hub, photos):
     assert first["answer"] == "?yhW"
     assert first["evidence"][0] == {
         "kind": "depth",
-        "text": "depth A 1.50 u",
+        "text": "depth A 1.50 u about 2.4 m",
         "value": 1.5,
         "unit": "u",
         "views": [0],
         "pixels": [[5.0, 6.0]],
+        "about": 2.4,
+        "about_unit": "m",
     }
     assert (first["num_prompt_tokens"], first["num_reused_tokens"], first["num_new_tokens"]) == (20, 12, 4)
     assert (first["seconds"]["first_token"], second["seconds"]["first_token"]) == (1.5, 0.5)

@@ -55,7 +55,7 @@ def test_reset_begins_anew_with_the_first_photos(talk, hub, photos):
 def test_options_reach_the_model_and_evidence_is_shown(talk, hub, photos):
     options = "--model m --device cpu --dtype float32 --resolution 84 --max-new-tokens 9 --reasoning geometry"
     outcome = talk("Why?", begin=(photos,), options=options.split())
-    assert outcome.out == "measured: depth A 1.50 u\n?yhW\n"
+    assert outcome.out == "measured: depth A 1.50 u about 2.4 m\n?yhW\n"
     assert hub.loaded == [("m", "cpu", "float32")]
     wanted = {"geometry": "on", "reasoning": "geometry", "resolution": 84, "max_new_tokens": 9}
     assert wanted.items() <= hub.asked[0].items()
