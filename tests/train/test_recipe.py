@@ -161,9 +161,24 @@ def test_options_name_only_what_differs_from_the_configuration():
         ("objective.geometry.camera=.inf", "objective.geometry.camera is inf; it must not be negative, and finite"),
         ("objective.pixel_fraction=0", "objective.pixel_fraction is 0.0"),
         (
-            "objective.correspondence_layers=[1, 1]",
-            r"objective.correspondence_layers is \(1, 1\); give different layers",
+            "objective.correspondence={layers: [1, 1]}",
+            r"objective.correspondence.layers is \(1, 1\); give different layers",
         ),
+        ("objective.correspondence={layers: []}", r"objective.correspondence.layers is \(\); give different layers"),
+        (
+            "objective.correspondence={best_part: 0}",
+            r"objective.correspondence.best_part is 0.0; it must lie in \(0, 1\]",
+        ),
+        (
+            "objective.correspondence={negatives: all}",
+            "objective.correspondence.negatives is .*must be one of other_views, target_view",
+        ),
+        (
+            "objective.correspondence={tokens: semantic}",
+            "objective.correspondence.tokens is 'semantic'; strategy geometry does not learn them: take .* semantic",
+        ),
+        ("lora={rank: 0}", "lora.rank is 0; it must be at least 1"),
+        ("lora={targets: []}", r"lora.targets is \(\); name one linear layer"),
         ("optimiser.lr=0", "optimiser.lr is 0.0; it must be above 0"),
         ("optimiser.min_lr=1", r"optimiser.min_lr is 1.0; it must lie in \[0, lr\]"),
         ("optimiser.warmup=10", "optimiser.warmup is 10; it must be less than steps, 10"),
