@@ -50,6 +50,7 @@ class CorrespondenceHeads(nn.Module):
         there are fewer singular directions than the embeddings are wide.
         """
         for project, layer in zip(self.project, self.layers, strict=True):
+            assert isinstance(project, nn.Sequential)
             first, _, second = project
             assert isinstance(first, nn.Linear)
             assert isinstance(second, nn.Linear)

@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 
 import torch
-from jaxtyping import Bool
-from torch import Tensor
+from jaxtyping import Bool, Float
+from torch import Tensor, nn
 
 from g2vlm.data.correspondences import matches_of, most_visible, tracks
 from g2vlm.data.samples import Sample, VisualTokens
@@ -12,6 +12,7 @@ from g2vlm.heads.correspondence import CorrespondenceHeads
 from g2vlm.layout import Grid, Layout
 from g2vlm.losses.correspondence import CorrespondenceLosses, correspondence_losses
 from g2vlm.model import G2VLM, G2VLMOutput
+from g2vlm.mot import ExpertLayer
 from g2vlm.records import Matches
 from g2vlm.train.recipe import CorrespondenceRecipe
 
@@ -26,9 +27,15 @@ def heads_of(recipe: CorrespondenceRecipe, model: G2VLM) -> CorrespondenceHeads:
         )
     heads = CorrespondenceHeads(model.config.text_config.hidden_size, layers, recipe.width).to(model.device)
     if recipe.start == "queries":
-        experts = {layer: blocks[layer].get_submodule(recipe.tokens) for layer in layers}
-        heads.start_from_queries({n: x.q.weight * x.norm_attn.weight for n, x in experts.items()})
+        heads.start_from_queries({layer: query_projection(blocks[layer], recipe.tokens) for layer in layers})
     return heads
+
+
+def query_projection(block: nn.Module, tokens: VisualTokens) -> Float[Tensor, "queries width"]:
+    """What a block makes of the visual tokens of an expert, up to their length, when it asks for others."""
+    expert = block.get_submodule(tokens)
+    assert isinstance(expert, ExpertLayer)
+    return expert.q.weight * expert.norm_attn.weight
 
 
 def visual_tokens(layout: Layout, tokens: VisualTokens, num_samples: int) -> Bool[Tensor, "samples tokens"]:

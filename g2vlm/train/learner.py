@@ -14,7 +14,7 @@ from g2vlm.losses.text import token_losses
 from g2vlm.model import G2VLM, G2VLMOutput
 from g2vlm.records import IGNORE, Geometry, Views
 from g2vlm.train.correspondence import losses_of_samples
-from g2vlm.train.recipe import CorrespondenceRecipe
+from g2vlm.train.recipe import GASP, CorrespondenceRecipe
 
 MATCHING = ("correspondence", "correspondence_depth")
 PARTS = (*(field.name for field in fields(LossWeights) if field.name != "camera"), *MATCHING, "text")
@@ -63,7 +63,7 @@ class Learner(nn.Module):
         ce: float = 0.0,
         answer_weighting: AnswerWeighting = "token",
         correspondence: CorrespondenceHeads | None = None,
-        matching: CorrespondenceRecipe = CorrespondenceRecipe(),
+        matching: CorrespondenceRecipe = GASP,
         max_loss: float | None = None,
         seed: int = 0,
     ):

@@ -254,6 +254,10 @@ class CorrespondenceRecipe:
         require(self.decoys >= 0, "decoys", self.decoys, NOT_NEGATIVE)
 
 
+GASP = CorrespondenceRecipe()
+"""As published, as far as the paper says."""
+
+
 @dataclass(frozen=True)
 class ObjectiveRecipe:
     """What is minimised: `geometry` weighs the geometric losses among themselves, `vg` and `ce` the two sides.
@@ -290,12 +294,12 @@ class LoraRecipe:
     """
 
     rank: int = 128
-    alpha: float = 128.0
+    alpha: int = 128
     targets: tuple[str, ...] = ("q", "k", "v", "out", "mlp.gate", "mlp.up", "mlp.down")
 
     def __post_init__(self) -> None:
         require(self.rank >= 1, "rank", self.rank, AT_LEAST_1)
-        require(0 < self.alpha < inf, "alpha", self.alpha, POSITIVE)
+        require(self.alpha >= 1, "alpha", self.alpha, AT_LEAST_1)
         require(bool(self.targets), "targets", self.targets, "name one linear layer at least")
 
 

@@ -31,9 +31,9 @@ from g2vlm.train.hooks import every, stop_on_bad
 from g2vlm.train.learner import Learner
 from g2vlm.train.loop import Hook, train
 from g2vlm.train.recipe import (
+    GASP,
     GEOMETRIC,
     TEXTUAL,
-    CorrespondenceRecipe,
     DataRecipe,
     ModelRecipe,
     Recipe,
@@ -76,7 +76,7 @@ def learner_of(recipe: Recipe, model: G2VLM) -> Learner:
         ce=target.ce if recipe.strategy in TEXTUAL else 0.0,
         answer_weighting=target.answer_weighting,
         correspondence=heads,
-        matching=matching or CorrespondenceRecipe(),
+        matching=matching or GASP,
         max_loss=recipe.guard.max_loss,
         seed=recipe.seed,
     )

@@ -20,7 +20,7 @@ from tests.train.test_learner import totals_of
 from tests.train.test_run import RECIPE as RUN
 from tests.train.test_run import stop_at
 
-LORA = LoraRecipe(rank=3, alpha=6.0)
+LORA = LoraRecipe(rank=3, alpha=6)
 
 
 def adapted(strategy: str = "geometry", lora: LoraRecipe = LORA) -> G2VLM:

@@ -31,6 +31,7 @@ def test_all_recipes_that_are_promised_are_shipped():
         "tiny_stage1",
         "tiny_stage2",
         "tiny_no_geometry",
+        "tiny_gasp",
         "g2vlm_2b_stage1a",
         "g2vlm_2b_stage1b",
         "g2vlm_2b_joint_ce_only",

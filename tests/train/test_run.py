@@ -5,6 +5,7 @@ from dataclasses import replace
 import pytest
 import torch
 from PIL import Image
+from safetensors.torch import load_file
 
 from g2vlm.data.samples import Bucket
 from g2vlm.hub import load_model
@@ -18,6 +19,7 @@ from g2vlm.train.recipe import (
     OutputRecipe,
     Recipe,
     SourceRecipe,
+    find_recipe,
 )
 from g2vlm.train.run import learner_of, model_of, packs_of, run, scenes_of, source_of
 
@@ -142,6 +144,24 @@ def test_every_layer_has_a_head_that_starts_from_its_queries_unless_the_recipe_s
         queries = block.geometric.q.weight * block.geometric.norm_attn.weight
         directions = torch.linalg.svd(queries, full_matrices=False).Vh[:64]
         torch.testing.assert_close((first.weight[:64] @ directions.T).norm(dim=1), first.weight[:64].norm(dim=1))
+
+
+def test_the_gasp_recipe_teaches_picture_tokens_and_saves_a_plain_model(tmp_path):
+    """One small step: adapters and heads learn, neither is in the model that is saved."""
+    small = ("steps=1", "optimiser.warmup=0", "data.workers=0", "data.resolution=56", "data.tokens_per_pack=600")
+    recipe = find_recipe("tiny_gasp", small)
+    steps = []
+    run(recipe, tmp_path, hooks=lambda *_: [steps.append])
+    assert steps[0].was_taken
+    assert steps[0].parts.keys() == {"text", "correspondence", "correspondence_depth"}
+    folder = checkpoints(tmp_path)[-1]
+    weights, start = (load_model(source).state_dict() for source in (folder / "model", "tiny"))
+    assert weights.keys() == start.keys()
+    moved = {name for name, x in weights.items() if not torch.equal(x, start[name])}
+    assert "decoder.layers.7.semantic.mlp.down.weight" in moved
+    assert not any("geometric" in name or "norm" in name for name in moved if name.startswith("decoder."))
+    heads = load_file(folder / "training" / "correspondence.safetensors")
+    assert len(heads) == 8 * 4
 
 
 def test_layers_that_the_model_does_not_have_are_refused():
