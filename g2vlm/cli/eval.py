@@ -75,17 +75,14 @@ def correspondence(
             predictor = load(model, device=device)
         size = predictor.model.config.resolution if resolution is None else resolution
         patch = predictor.model.config.patch_size
-        bad: list[str] = []
         if folder is None:
             clips = matching.room_clips(rooms, num_views=views, resolution=size, patch=patch)
         else:
             clips = matching.scene_clips(
-                folder, num_views=views, stride=stride, resolution=size, patch=patch, bad=bad.append
+                folder, num_views=views, stride=stride, resolution=size, patch=patch, bad=_say_what_is_left_out
             )
         describe = matching.describing(predictor, descriptors=descriptors, tokens=tokens)
         report = matching.evaluate(describe, steps.each("searching", clips))
-    for line in bad:
-        typer.echo(f"left out: {line}", err=True)
     record = {"model": predictor.source, "tokens": tokens, "descriptors": descriptors} | matching.as_record(report)
     text = json.dumps(record, indent=1)
     print(text if as_json else matching.table(report))
@@ -94,3 +91,7 @@ def correspondence(
         files = (("correspondence.json", f"{text}\n".encode()), ("correspondence.png", matching.plot(report, title)))
         for path in publish(out, files):
             typer.echo(path, err=as_json)
+
+
+def _say_what_is_left_out(reason: str) -> None:
+    typer.echo(f"left out: {reason}", err=True)
