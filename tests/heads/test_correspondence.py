@@ -1,6 +1,7 @@
 import pytest
 import torch
 from torch.nn.functional import cosine_similarity, normalize
+from transformers import Qwen2Config, Qwen2Model
 
 from g2vlm.heads.correspondence import CorrespondenceHeads
 
@@ -48,6 +49,22 @@ def test_what_a_fresh_head_learns_from_reaches_every_weight():
     heads.start_from_queries({0: torch.randn(8, 16)})
     heads(states(), torch.ones(2, 5).bool())[0][:, 0].sum().backward()
     assert all(parameter.grad.any() for parameter in heads.parameters())
+
+
+def test_a_stock_decoder_of_transformers_gives_all_that_heads_need():
+    """Hidden states behind the word embeddings, a mask of rows, and the query projections of its layers."""
+    shape = {"vocab_size": 32, "hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 2}
+    host = Qwen2Model(Qwen2Config(**shape, num_attention_heads=2, num_key_value_heads=1)).eval()
+    heads = CorrespondenceHeads(16, range(2), out_width=16)
+    heads.start_from_queries(
+        {i: layer.self_attn.q_proj.weight * layer.input_layernorm.weight for i, layer in enumerate(host.layers)}
+    )
+    ids = torch.tensor([[1, 9, 9, 2], [3, 1, 9, 9]])
+    hidden = host(ids, output_hidden_states=True).hidden_states[1:]
+    embeddings = heads(hidden, ids == 9)
+    queries = host.layers[1].self_attn.q_proj.weight @ hidden[1][ids == 9].T
+    expected = cosine_similarity(queries.T[:, None], queries.T[None], dim=-1)
+    torch.testing.assert_close(embeddings[1] @ embeddings[1].T, expected, atol=1e-5, rtol=0)
 
 
 def test_embeddings_wider_than_the_queries_have_directions_are_refused():
