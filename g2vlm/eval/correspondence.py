@@ -132,7 +132,8 @@ def clip_of(scene: Scene, num_views: int, stride: int, resolution: int, patch: i
             f"{scene.name}: {len(frames)} frames with depth, intrinsics and pose, {stride} apart; 2 are needed"
         )
     shots = [frame.read() for frame in frames]
-    height, width = working_size(*shots[0].image.shape[:2], resolution, patch)
+    rows, columns, _ = shots[0].image.shape
+    height, width = working_size(rows, columns, resolution, patch)
     bucket = Bucket(len(frames), height, width)
     views = views_of(frames, shots, bucket, Random(0), Augmentation(0, 1.0, 0.0))
     if not has_matches(views):
@@ -196,10 +197,14 @@ def remembering(expert: torch.nn.Module, seen: list[tuple[Tensor, Tensor]]) -> l
     """Hooks that keep the queries and keys [tokens, heads, head width] of an expert's tokens, before their rotation."""
     assert isinstance(expert, ExpertLayer)
     queries: list[Tensor] = []
-    return [
-        expert.q_norm.register_forward_hook(lambda _module, _inputs, q: queries.append(q)),
-        expert.k_norm.register_forward_hook(lambda _module, _inputs, k: seen.append((queries.pop(), k))),
-    ]
+
+    def remember_queries(_module: Any, _inputs: Any, q: Tensor) -> None:
+        queries.append(q)
+
+    def remember_keys(_module: Any, _inputs: Any, k: Tensor) -> None:
+        seen.append((queries.pop(), k))
+
+    return [expert.q_norm.register_forward_hook(remember_queries), expert.k_norm.register_forward_hook(remember_keys)]
 
 
 def flat_heads(
