@@ -76,7 +76,7 @@ def recipe_for(name: str, *, checkpointing: bool) -> Recipe:
     return replace(
         recipe,
         data=replace(recipe.data, resolution=resolution, tokens_per_pack=tokens, aspects=(1.0, 1.0), portrait=0.0),
-        objective=replace(recipe.objective, correspondence_layers=(), pixel_fraction=1.0),
+        objective=replace(recipe.objective, correspondence=None, pixel_fraction=1.0),
         engine=replace(recipe.engine, precision="fp32", gradient_checkpointing=checkpointing),
     )
 

@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 import numpy as np
-from jaxtyping import Bool, Float, UInt8
+from jaxtyping import Bool, Float, Int, UInt8
 from torch import Tensor
 
 Scale = Literal["scale_free", "metric"]
@@ -32,6 +32,25 @@ class Views:
     depth: Float[Tensor, "*batch views height width"] | None = None
     mask: Bool[Tensor, "*batch views height width"] | None = None
     normals: Float[Tensor, "*batch views height width 3"] | None = None
+
+
+@dataclass(frozen=True)
+class Matches:
+    """Pairs of visual tokens of one scene that show the same point.
+
+    Tokens are numbered through all views, row by row within each; `lengths` says how many each view has.
+
+    anchor, target: tokens of two different views. depth: of the point, along the axis of the target's camera.
+    decoys: tokens of the target's view near the right one, which may by chance be right for another of the anchor's pairs.
+    token_depth: mean known z-depth of what each token shows; 0 where none is known.
+    """
+
+    anchor: Int[Tensor, " pairs"]
+    target: Int[Tensor, " pairs"]
+    depth: Float[Tensor, " pairs"]
+    decoys: Int[Tensor, "pairs decoys"]
+    token_depth: Float[Tensor, " tokens"]
+    lengths: tuple[int, ...]
 
 
 @dataclass(frozen=True)

@@ -18,6 +18,7 @@ from g2vlm.cli.chat import chat
 from g2vlm.cli.convert import convert
 from g2vlm.cli.data import data
 from g2vlm.cli.errors import raised_here
+from g2vlm.cli.eval import evaluation
 from g2vlm.cli.predict import predict
 from g2vlm.cli.rooms import rooms
 from g2vlm.cli.train import train
@@ -37,6 +38,7 @@ app.command()(convert)
 app.command()(rooms)
 app.add_typer(data, name="data")
 app.add_typer(train, name="train")
+app.add_typer(evaluation, name="eval")
 
 CURES = {
     errno.ENOSPC: "free some space there, or choose another folder",

@@ -9,12 +9,16 @@ import torch
 from jaxtyping import Float, Int, Shaped
 from torch import Tensor
 
+from g2vlm.data.correspondences import has_matches
 from g2vlm.records import IGNORE, Views
 
 Record = TypeVar("Record")
 
 AnswerWeighting = Literal["token", "sample", "square_root"]
 """What counts alike: every token of an answer, every answer, or something between: a token of an answer of n counts n ** -0.5."""
+
+VisualTokens = Literal["geometric", "semantic"]
+"""Patches of views, which the geometric expert owns, or merged patches of pictures, which the semantic one does."""
 
 LENGTH_POWERS: dict[AnswerWeighting, float] = {"token": 0.0, "square_root": 0.5, "sample": 1.0}
 
@@ -43,6 +47,7 @@ class Sample:
     labels: the token that has to follow each token, `IGNORE` where nothing is to be learnt; None without any.
     views: of one scene [views, 3, height, width], for the geometric expert; they carry whatever truth is known.
     pixel_values, image_grid_thw: pictures for the semantic vision tower.
+    pictured: what is known of the scene that the pictures show, one view for each, of any size; None where nothing is.
     has_fine_depth: depth good enough for the normals of point maps.
     """
 
@@ -54,6 +59,12 @@ class Sample:
     image_grid_thw: Int[Tensor, "pictures 3"] | None = None
     has_fine_depth: bool = True
     branches: tuple[int, ...] = ()
+    pictured: Views | None = None
+
+    def matchable(self, tokens: VisualTokens) -> Views | None:
+        """The views whose visual tokens of this kind are known to show the same points, or not; None where that is unknown."""
+        views = self.views if tokens == "geometric" else self.pictured
+        return views if views is not None and has_matches(views) else None
 
     @property
     def has_geometry(self) -> bool:
@@ -96,6 +107,10 @@ class Pack:
     def num_scenes(self) -> int:
         """Samples that the geometric losses can use."""
         return sum(sample.has_geometry for sample in self.samples)
+
+    def num_matchable(self, tokens: VisualTokens) -> int:
+        """Samples that correspondence supervision of these tokens can use."""
+        return sum(sample.matchable(tokens) is not None for sample in self.samples)
 
     def answer_weight(self, weighting: AnswerWeighting) -> float:
         """What the text loss of all samples is divided by, together with that of other packs."""

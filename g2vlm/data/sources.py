@@ -151,23 +151,11 @@ class SceneSource:
     def sample(self, draw: random.Random, bucket: Bucket) -> Sample:
         scene = self.scenes[self.index.draw(draw, bucket.num_views)]
         frames, shots = self.chosen(scene, draw, bucket.num_views)
-        size = (bucket.height, bucket.width)
-        fitted = [
-            fit(shot.image, depth_of(frame, shot), frame.intrinsics, size, draw, self.augmentation)
-            for frame, shot in zip(frames, shots, strict=True)
-        ]
-        depth = known_depth(fitted, self.max_depth if scene.is_metric else None)
+        max_depth = self.max_depth if scene.is_metric else None
+        views = views_of(frames, shots, bucket, draw, self.augmentation, max_depth=max_depth)
         name = f"{self.name}: {scene.name} ({', '.join(frame.name for frame in frames)})"
-        if depth is None and len(frames) == 1:
+        if views.depth is None and len(frames) == 1:
             raise BadSample(f"{name}: no depth is known in the part that is shown")
-        intrinsics = [view.intrinsics for view in fitted if view.intrinsics is not None]
-        views = Views(
-            images=photometric(torch.stack([view.image for view in fitted]), draw, self.augmentation.colour),
-            intrinsics=torch.stack(intrinsics) if len(intrinsics) == len(fitted) else None,
-            poses=relative_poses(frames) if len(frames) > 1 else torch.eye(4)[None],
-            depth=depth,
-            mask=None if depth is None else depth > 0,
-        )
         ids = self.processor.reconstruction_ids(grids(bucket, self.patch))[0]
         return Sample(name, ids, views=views, has_fine_depth=scene.has_fine_depth and self.has_fine_depth)
 
@@ -189,6 +177,35 @@ class SceneSource:
             f"{self.name}: {scene.name}: {num_views} frames overlap by {', '.join(f'{part:.2f}' for part in measured)} "
             f"in {OVERLAP_TRIES} tries, wanted {least} to {most}"
         )
+
+
+def views_of(
+    frames: Sequence[Frame],
+    shots: Sequence[Shot],
+    bucket: Bucket,
+    draw: random.Random,
+    augmentation: Augmentation,
+    *,
+    max_depth: float | None = None,
+) -> Views:
+    """Frames of one scene (all with poses, if there are several) at the bucket's size, and what is known of them.
+
+    The world frame is the first view's. max_depth: in scene units, beyond which depth counts as unknown.
+    """
+    size = (bucket.height, bucket.width)
+    fitted = [
+        fit(shot.image, depth_of(frame, shot), frame.intrinsics, size, draw, augmentation)
+        for frame, shot in zip(frames, shots, strict=True)
+    ]
+    depth = known_depth(fitted, max_depth)
+    intrinsics = [view.intrinsics for view in fitted if view.intrinsics is not None]
+    return Views(
+        images=photometric(torch.stack([view.image for view in fitted]), draw, augmentation.colour),
+        intrinsics=torch.stack(intrinsics) if len(intrinsics) == len(fitted) else None,
+        poses=relative_poses(frames) if len(frames) > 1 else torch.eye(4)[None],
+        depth=depth,
+        mask=None if depth is None else depth > 0,
+    )
 
 
 def depth_of(frame: Frame, shot: Shot) -> Float[np.ndarray, "height width"] | None:
@@ -390,6 +407,7 @@ class RoomQuestionSource:
             values,
             grid,
             branches=branches,
+            pictured=views if "pictures" in self.inputs else None,
         )
 
     def context_ids(self, bucket: Bucket) -> Int[Tensor, " tokens"]:

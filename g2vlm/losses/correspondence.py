@@ -1,68 +1,73 @@
-"""Correspondence supervision: patches that show the same point must find each other among all patches of a view.
+"""Correspondence supervision (GASP, arXiv 2605.30231): tokens that show the same point must find each other.
 
-Axes: s scenes, v views (i looks for its patches in j), t patches.
+Axes: a anchors (each once), v views, p pairs.
 """
+
+from typing import Literal, NamedTuple
 
 import torch
 import torch.nn.functional as F
-from einops import rearrange, repeat
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float
 from torch import Tensor
 
-from g2vlm.geometry.camera import project, unproject
-from g2vlm.geometry.pose import relative_poses, transform
+from g2vlm.records import Matches
 
-UNSEEN = -1
-"""The match of a patch whose point the other view does not show."""
+Negatives = Literal["other_views", "target_view"]
+"""What a match is told apart from: the tokens of all views but the anchor's, or of the view the match is in alone.
 
-DEPTH_TOLERANCE = 0.05
-"""A point is hidden where the other view's depth differs by more than this fraction of it."""
+The paper's formula says the second, its implementation section the first. Tokens that show the anchor's point are never among them.
+"""
+
+DEPTH_OFFSET = 1e-6
+"""Keeps the relative error of depth finite."""
 
 
-@torch.no_grad()
-def patch_matches(
-    depth: Float[Tensor, "s v h w"],
-    mask: Bool[Tensor, "s v h w"],
-    intrinsics: Float[Tensor, "s v 3 3"],
-    poses: Float[Tensor, "s v 4 4"],
-    patch: int,
-) -> Int[Tensor, "s v v t"]:
-    """Entry (s, i, j, t): the patch of view j that shows the centre of patch t of view i, or UNSEEN; itself where i = j.
+class CorrespondenceLosses(NamedTuple):
+    """match: InfoNCE over all pairs. depth: mean of |d - d'| / (d + d'), in [0, 1). Both are zero, but connected, without pairs."""
 
-    depth: z-depth, known where mask is True. poses: camera-to-world. Patches are numbered row by row.
+    match: Float[Tensor, ""]
+    depth: Float[Tensor, ""]
+
+
+def correspondence_losses(
+    embeddings: Float[Tensor, "tokens width"],
+    matches: Matches,
+    *,
+    temperature: float = 0.07,
+    negatives: Negatives = "other_views",
+) -> CorrespondenceLosses:
+    """What it costs that the embeddings (of unit length) of a scene's tokens do not yet find their matches.
+
+    match: -log of the part that the right token has among itself, the negatives and the pair's decoys, by
+    exp(similarity / temperature). depth: d' is the depth that the anchor expects in the target view: the mean of its tokens'
+    depths, weighed by the softmax of the same similarities over that view. d is the point's.
     """
-    views, height, width = depth.shape[-3:]
-    centre = slice(patch // 2, None, patch)
-    points = unproject(depth, intrinsics)[..., centre, centre, :]
-    known = rearrange(mask[..., centre, centre], "s i r c -> s i 1 (r c)")
-    to_other = relative_poses(poses).transpose(1, 2)  # (i, j): from the camera of i to that of j
-    seen = transform(to_other, repeat(points, "s i r c xyz -> s i j (r c) xyz", j=views))
-    pixels = project(seen, intrinsics[:, None])
-    inside = known & (seen[..., 2] > 0) & (pixels >= 0).all(-1)
-    inside &= (pixels[..., 0] < width) & (pixels[..., 1] < height)
-    column, row = pixels.where(inside[..., None], 0).long().unbind(-1)
-    scene, other = (torch.arange(n, device=row.device).view(shape) for n, shape in _axes(row))
-    other_depth, is_known = depth[scene, other, row, column], mask[scene, other, row, column]
-    visible = inside & is_known & ((other_depth - seen[..., 2]).abs() < DEPTH_TOLERANCE * other_depth)
-    return torch.where(visible, row // patch * (width // patch) + column // patch, UNSEEN)
+    with torch.autocast(embeddings.device.type, enabled=False):
+        embeddings = embeddings.float()
+        anchors, which = matches.anchor.unique(return_inverse=True)
+        similarity = embeddings[anchors] @ embeddings.T / temperature
+        least = torch.finfo(similarity.dtype).min
+        is_right = torch.zeros_like(similarity, dtype=torch.bool)
+        is_right[which, matches.target] = True
+        ends = torch.tensor(matches.lengths, device=anchors.device).cumsum(0)
+        own, other = (torch.bucketize(tokens, ends, right=True) for tokens in (anchors, matches.target))
 
+        in_view = similarity.masked_fill(is_right, least).split(matches.lengths, dim=1)
+        wrong = torch.stack([x.logsumexp(1) for x in in_view], dim=1)
+        if negatives == "target_view":
+            against = wrong[which, other]
+        else:
+            against = wrong.scatter(1, own[:, None], least).logsumexp(1)[which]
+        if matches.decoys.shape[1]:
+            rows = which[:, None]
+            decoys = similarity[rows, matches.decoys].masked_fill(is_right[rows, matches.decoys], least)
+            against = torch.logaddexp(against, decoys.logsumexp(1))
+        match = F.softplus(against - similarity[which, matches.target])
 
-def _axes(matches: Tensor) -> tuple[tuple[int, tuple[int, ...]], tuple[int, tuple[int, ...]]]:
-    """Sizes of the axes s and j of [s, i, j, t], with the shapes that broadcast them."""
-    scenes, _, views, _ = matches.shape
-    return (scenes, (-1, 1, 1, 1)), (views, (1, 1, -1, 1))
-
-
-def correspondence_loss(
-    embeddings: Float[Tensor, "s v t width"], matches: Int[Tensor, "s v v t"], temperature: float = 0.07
-) -> Float[Tensor, ""]:
-    """InfoNCE: cross-entropy of finding each patch's match among the patches of the other view; zero without a match.
-
-    embeddings: of unit length. matches: as `patch_matches` gives them; pairs i = j are left out.
-    """
-    views = matches.shape[1]
-    similarity = torch.einsum("s i t w, s j u w -> s i j t u", embeddings, embeddings) / temperature
-    other = ~torch.eye(views, dtype=torch.bool, device=matches.device)
-    targets = matches[:, other].flatten()
-    total = F.cross_entropy(similarity[:, other].flatten(0, -2), targets, ignore_index=UNSEEN, reduction="sum")
-    return total / (targets != UNSEEN).sum().clamp_min(1)
+        blind = similarity.masked_fill(matches.token_depth == 0, least).split(matches.lengths, dim=1)
+        depths = matches.token_depth.split(matches.lengths)
+        expected = torch.stack([x.softmax(1) @ depth for x, depth in zip(blind, depths, strict=True)], dim=1)
+        found = expected[which, other]
+        depth = (found - matches.depth).abs() / (found + matches.depth + DEPTH_OFFSET)
+        count = max(1, len(which))
+        return CorrespondenceLosses(match.sum() / count, depth.sum() / count)

@@ -2,7 +2,8 @@
 
     checkpoints/step_0000500/model/          for `g2vlm.load`
                              model_ema/      the running mean of the weights, where the recipe keeps one
-                             training/       moments of the optimiser and training-only heads, by name of the parameter
+                             training/       moments of the optimiser, training-only heads and, where the recipe has them, adapters
+                                             with the weights beside which they learn; by name of the parameter
                              recipe.yaml
                              state.json      finished steps, and the size of every other file
 
@@ -23,12 +24,14 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
-from g2vlm.hub import load_model, save_state, whole_folder
+from g2vlm.hub import empty, load_model, save_state, whole_folder
 from g2vlm.model import G2VLM
+from g2vlm.train.adapters import is_adapter, merged, unmerged
 from g2vlm.train.parallel import MOMENTS, Engine, State
 from g2vlm.train.recipe import Recipe, read_recipe
 from g2vlm.train.typed import to_yaml
 
+ADAPTERS = "adapters"
 CORRESPONDENCE = "correspondence"
 EMA = "ema"
 STATE_FILE = "state.json"
@@ -71,14 +74,23 @@ def _write(
     for remains in target.parent.glob(".step_*"):  # of a process that was killed while it wrote or deleted
         shutil.rmtree(remains)
     with whole_folder(target, overwrite=True) as partial:
-        save_state(model, state.weights, partial / "model", tokenizer=tokenizer)
+
+        def save_model(weights: dict[str, Tensor], name: str) -> None:
+            plain, whole = (
+                (model, weights) if recipe.lora is None else (empty(model.config), merged(weights, recipe.lora))
+            )
+            save_state(plain, whole, partial / name, tokenizer=tokenizer)
+
+        save_model(state.weights, "model")
         training = {moment: state.moments.get(moment, {}) for moment in MOMENTS}
         training |= {CORRESPONDENCE: state.correspondence, EMA: state.ema}
+        if recipe.lora is not None:
+            training[ADAPTERS] = {name: x for name, x in state.weights.items() if is_adapter(name)}
         (partial / "training").mkdir()
         for name, tensors in training.items():
             save_file({n: x.contiguous() for n, x in tensors.items()}, partial / "training" / f"{name}.safetensors")
         if state.ema:
-            save_state(model, state.weights | _of_model(state.ema), partial / "model_ema", tokenizer=tokenizer)
+            save_model(state.weights | _of_model(state.ema), "model_ema")
         (partial / "recipe.yaml").write_text(to_yaml(recipe))
         record = {"step": step, "taken": state.taken, "files": _sizes(partial)}
         (partial / STATE_FILE).write_text(json.dumps(record, indent=1) + "\n")
@@ -105,6 +117,8 @@ def read_checkpoint(folder: Path) -> tuple[int, State]:
         names = (*MOMENTS, CORRESPONDENCE, EMA)
         training = {name: _tensors(folder / "training" / f"{name}.safetensors") for name in names}
         weights = load_model(folder / "model").state_dict()
+        if f"training/{ADAPTERS}.safetensors" in record["files"]:
+            weights = unmerged(weights, _tensors(folder / "training" / f"{ADAPTERS}.safetensors"))
     except ValueError as error:
         raise _unusable(folder, str(error)) from error
     state = State(

@@ -4,27 +4,31 @@ from collections.abc import Sequence
 from dataclasses import dataclass, fields
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from g2vlm.data.samples import AnswerWeighting, Pack, Sample, left_padded
 from g2vlm.heads.correspondence import CorrespondenceHeads
-from g2vlm.losses.correspondence import correspondence_loss, patch_matches
 from g2vlm.losses.objective import LossWeights, Objective, Prediction
 from g2vlm.losses.text import token_losses
 from g2vlm.model import G2VLM, G2VLMOutput
 from g2vlm.records import IGNORE, Geometry, Views
+from g2vlm.train.correspondence import losses_of_samples
+from g2vlm.train.recipe import GASP, CorrespondenceRecipe
 
-PARTS = (*(field.name for field in fields(LossWeights) if field.name != "camera"), "correspondence", "text")
+MATCHING = ("correspondence", "correspondence_depth")
+PARTS = (*(field.name for field in fields(LossWeights) if field.name != "camera"), *MATCHING, "text")
 """Names that a loss may have in a report."""
 
 
 @dataclass(frozen=True)
 class Totals:
-    """What the losses of a step are means over: scenes and the weight of all answers of its packs, in all processes."""
+    """What the losses of a step are means over, of all packs in all processes: scenes, the weight of all answers, and
+    samples whose visual tokens are known to match or not."""
 
     scenes: float
     answers: float
+    matchable: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -44,7 +48,7 @@ class Learner(nn.Module):
     """The model, the heads it is trained with and the losses of its strategy; call it with a pack.
 
     objective: geometric losses, or None where the strategy has none. ce: weight of the cross-entropy of answers, 0 for none.
-    correspondence: heads that are dropped after training, with the weight of their loss.
+    correspondence: heads that are dropped after training; matching: what they are to learn, and how much it counts.
     answer_weighting: what counts alike in the cross-entropy.
     max_loss: scenes with a greater geometric loss are left out.
     seed: with a sample's place, decides which of its pixels are looked at.
@@ -59,7 +63,7 @@ class Learner(nn.Module):
         ce: float = 0.0,
         answer_weighting: AnswerWeighting = "token",
         correspondence: CorrespondenceHeads | None = None,
-        correspondence_weight: float = 0.1,
+        matching: CorrespondenceRecipe = GASP,
         max_loss: float | None = None,
         seed: int = 0,
     ):
@@ -68,7 +72,7 @@ class Learner(nn.Module):
         self.correspondence = correspondence
         self.objective, self.vg, self.ce = objective, vg, ce
         self.answer_weighting: AnswerWeighting = answer_weighting
-        self.correspondence_weight = correspondence_weight
+        self.matching = matching
         self.max_loss, self.seed = max_loss, seed
 
     def forward(self, pack: Pack, totals: Totals) -> PackLoss:
@@ -85,7 +89,16 @@ class Learner(nn.Module):
             parts = {name: value.detach() for name, value in parts.items()}
         has_views = any(sample.views is not None for sample in pack.samples)
         if not (with_geometry or (has_views and self.objective is None)):
-            sums.append(self.zero_of_views())
+            sums.append(self.model.zero_geometry(with_heads=self.objective is not None))
+        if self.correspondence is not None and pack.num_matchable(self.matching.tokens) == 0:
+            sums.append(self.zero_of_heads(self.correspondence))
+        elif self.correspondence is not None:
+            matching, unsound = self.matching_losses(self.correspondence, output, pack, left_out=excluded)
+            excluded = tuple(sorted({*excluded, *unsound}))
+            for name, weight in zip(MATCHING, (self.matching.weight, self.matching.depth_weight), strict=True):
+                share = matching[name].sum() / totals.matchable
+                sums.append(weight * share)
+                parts[name] = share.detach()
         learns_pictures = any(parameter.requires_grad for parameter in self.model.vision.parameters())
         if learns_pictures and all(sample.pixel_values is None for sample in pack.samples):
             sums.append(self.model.zero_picture())
@@ -116,7 +129,7 @@ class Learner(nn.Module):
             logits_to_keep=None,
             read_geometry=with_geometry,
             read_global_points=with_geometry and has_global_points,
-            output_hidden_states=with_geometry and self.correspondence is not None,
+            output_hidden_states=self.correspondence is not None,
         )
 
     def geometric_losses(
@@ -136,7 +149,7 @@ class Learner(nn.Module):
                 continue
             views, stop = sample.views, first + len(sample.views.images)
             if sample.has_geometry:
-                generator = torch.Generator().manual_seed(hash((self.seed, pack.position, index)) % 2**63)
+                generator = torch.Generator().manual_seed(self.seed_of(pack, index))
                 report = self.objective(
                     stacked(output.geometry, first, stop),
                     batched(views),
@@ -146,8 +159,6 @@ class Learner(nn.Module):
                 rows.append({"total": report.total} | report.parts)
                 owners.append(index)
             first = stop
-        if self.correspondence is not None:
-            self._add_correspondence(rows, owners, output, pack.samples)
         losses = {name: torch.stack([row[name] for row in rows]) for name in rows[0]}
         kept = self._kept(losses["total"].detach())
         excluded = tuple(owners[i] for i in (~kept).nonzero().flatten().tolist())
@@ -158,27 +169,24 @@ class Learner(nn.Module):
     def _kept(self, losses: Float[Tensor, " scenes"]) -> Bool[Tensor, " scenes"]:
         return losses.isfinite() if self.max_loss is None else losses <= self.max_loss
 
-    def _add_correspondence(
-        self, rows: list[dict[str, Tensor]], owners: list[int], output: G2VLMOutput, samples: Sequence[Sample]
-    ) -> None:
-        """Put the correspondence loss of each sample into its row, and into its total; zero where its truth is too small."""
-        assert self.correspondence is not None
-        assert output.hidden_states is not None
-        assert output.layout is not None
-        is_patch = output.layout.is_geometric.view(len(samples), -1)
-        for row, index in zip(rows, owners, strict=True):
-            views = samples[index].views
-            assert views is not None
-            hidden = [x[index : index + 1] for x in output.hidden_states]
-            layers = self.correspondence(hidden, is_patch[index : index + 1])
-            matches = matches_of(views, self.model.config.patch_size)
-            if matches is None:
-                loss = 0 * torch.stack([layer.sum() for layer in layers]).sum()
-            else:
-                found = [correspondence_loss(x.unflatten(0, (1, len(views.images), -1)), matches) for x in layers]
-                loss = torch.stack(found).mean()
-            row["correspondence"] = loss.detach()
-            row["total"] = row["total"] + self.correspondence_weight * loss
+    def matching_losses(
+        self, heads: CorrespondenceHeads, output: G2VLMOutput, pack: Pack, *, left_out: Sequence[int]
+    ) -> tuple[dict[str, Float[Tensor, " samples"]], tuple[int, ...]]:
+        """Both losses of each sample whose matches are known, and which samples have one that is not finite.
+
+        Samples that are left out, because their geometry cost too much, count nothing here, too.
+        """
+        seeds = [self.seed_of(pack, index) for index in range(len(pack.samples))]
+        found = losses_of_samples(heads, self.matching, self.model, output, pack.samples, seeds)
+        for index in found.keys() & set(left_out):
+            found[index] = found[index]._make(torch.where(x.isfinite(), 0 * x, x) for x in found[index])
+        unsound = tuple(i for i, losses in found.items() if not all(x.isfinite() for x in losses))
+        columns = zip(*found.values(), strict=True)
+        return {name: torch.stack(column) for name, column in zip(MATCHING, columns, strict=True)}, unsound
+
+    def seed_of(self, pack: Pack, index: int) -> int:
+        """What is drawn for a sample depends on the seed of the run and its place alone."""
+        return hash((self.seed, pack.position, index)) % 2**63
 
     def text_losses(self, output: G2VLMOutput, samples: Sequence[Sample]) -> Float[Tensor, " labels"]:
         """Cross-entropy of every labelled token of a pack, times what the token counts."""
@@ -190,15 +198,11 @@ class Learner(nn.Module):
         losses = token_losses(output.last_hidden_state[is_learnt], self.model.lm_head.weight, labels[is_learnt])
         return weights[is_learnt] * losses
 
-    def zero_of_views(self) -> Float[Tensor, ""]:
-        """Zero, by way of everything that learns and that only views would have reached."""
-        zero = self.model.zero_geometry(with_heads=self.objective is not None)
-        if self.correspondence is not None:
-            width = self.model.config.text_config.hidden_size
-            tokens = zero.new_zeros(1, 1, width)
-            layers = self.correspondence([tokens] * (1 + max(self.correspondence.layers)), tokens[..., 0] == 0)
-            zero = zero + 0 * torch.stack([layer.sum() for layer in layers]).sum()
-        return zero
+    def zero_of_heads(self, heads: CorrespondenceHeads) -> Float[Tensor, ""]:
+        """Zero, by way of the heads, where a pack has nothing for them to learn from."""
+        token = self.model.dino_projection.weight.new_zeros(1, 1, self.model.config.text_config.hidden_size)
+        layers = heads([token] * (1 + max(heads.layers)), token[..., 0] == 0)
+        return 0 * torch.stack([layer.sum() for layer in layers]).sum()
 
 
 def stacked(geometry: Geometry, start: int, stop: int) -> Prediction:
@@ -213,14 +217,6 @@ def stacked(geometry: Geometry, start: int, stop: int) -> Prediction:
         poses=geometry.poses[None, start:stop],
         **{name: stack(maps) for name, maps in optional.items() if maps is not None},
     )
-
-
-def matches_of(views: Views, patch: int) -> Int[Tensor, "1 views views patches"] | None:
-    """Where each patch of a scene is seen in its other views; None where the truth does not say, or there are none."""
-    depth, mask, intrinsics, poses = views.depth, views.mask, views.intrinsics, views.poses
-    if len(views.images) < 2 or depth is None or mask is None or intrinsics is None or poses is None:
-        return None
-    return patch_matches(depth[None], mask[None], intrinsics[None], poses[None], patch)
 
 
 def batched(views: Views) -> Views:

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 import torch
 
-from g2vlm.data.samples import AnswerWeighting, Pack, to_device
-from g2vlm.train.learner import PARTS, PackLoss, Totals
+from g2vlm.data.samples import Pack, to_device
+from g2vlm.train.learner import PARTS, Learner, PackLoss, Totals
 from g2vlm.train.optim import learning_rate
 from g2vlm.train.parallel import Engine
 from g2vlm.train.recipe import TEXTUAL, Recipe
@@ -55,9 +55,9 @@ def train(
         started = time.perf_counter()
         batch = [to_device(next(packs), engine.device) for _ in range(share)]
         waited = time.perf_counter() - started
-        columns = zip(*(_counts(pack, recipe.objective.answer_weighting) for pack in batch), strict=True)
-        scenes, answers, tokens, drawn, bad = engine.sum([sum(column) for column in columns])
-        totals = Totals(scenes=scenes, answers=answers)
+        columns = zip(*(_counts(pack, engine.learner) for pack in batch), strict=True)
+        scenes, answers, matchable, tokens, drawn, bad = engine.sum([sum(column) for column in columns])
+        totals = Totals(scenes=scenes, answers=answers, matchable=matchable)
         losses = [engine.learn(pack, totals, is_last=pack is batch[-1]) for pack in batch]
         total, parts, num_excluded = summed(losses, engine)
         has_answers = recipe.strategy in TEXTUAL and answers > 0
@@ -90,9 +90,10 @@ def train(
             )
 
 
-def _counts(pack: Pack, weighting: AnswerWeighting) -> tuple[float, ...]:
-    bad, answers = len(pack.skipped), pack.answer_weight(weighting)
-    return tuple(map(float, (pack.num_scenes, answers, pack.num_tokens, len(pack.samples) + bad, bad)))
+def _counts(pack: Pack, learner: Learner) -> tuple[float, ...]:
+    bad, answers = len(pack.skipped), pack.answer_weight(learner.answer_weighting)
+    matchable = pack.num_matchable(learner.matching.tokens)
+    return tuple(map(float, (pack.num_scenes, answers, matchable, pack.num_tokens, len(pack.samples) + bad, bad)))
 
 
 def summed(losses: Sequence[PackLoss], engine: Engine) -> tuple[float, dict[str, float], float]:

@@ -27,6 +27,7 @@ from g2vlm.layout import SpanGroup
 from g2vlm.losses.objective import Objective, Prediction
 from g2vlm.processor import Processor, byte_tokenizer
 from g2vlm.records import Geometry, Views
+from g2vlm.train.correspondence import visual_tokens
 from g2vlm.train.learner import Learner
 from g2vlm.train.recipe import ModelRecipe, Recipe, SourceRecipe
 from g2vlm.train.run import learner_of
@@ -444,11 +445,11 @@ def total_of(learner: Learner, pack: Pack, *, with_geometry: bool) -> Tensor:
     if with_geometry:
         assert output.geometry is not None
         sums += [x.sum() for x in maps_of(output.geometry)]
-    if with_geometry and learner.correspondence is not None:
+    if learner.correspondence is not None:
         assert output.hidden_states is not None
         assert output.layout is not None
-        is_patch = output.layout.is_geometric.view(len(pack.samples), -1)
-        sums += [x.sum() for x in learner.correspondence(list(output.hidden_states), is_patch)]
+        is_visual = visual_tokens(output.layout, learner.matching.tokens, len(pack.samples))
+        sums += [x.sum() for x in learner.correspondence(list(output.hidden_states), is_visual)]
     if learner.ce and pack.answer_weight(learner.answer_weighting):
         sums.append(learner.text_losses(output, pack.samples).sum())
     return torch.stack(sums).sum()

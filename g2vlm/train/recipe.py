@@ -11,8 +11,9 @@ from typing import Any, Literal
 from g2vlm import presets
 from g2vlm.config import AttentionBackend, ViewContext, ViewPositions, Visibility
 from g2vlm.data.questions import KINDS
-from g2vlm.data.samples import AnswerWeighting
+from g2vlm.data.samples import AnswerWeighting, VisualTokens
 from g2vlm.data.sources import Input
+from g2vlm.losses.correspondence import Negatives
 from g2vlm.losses.objective import LossWeights
 from g2vlm.train.typed import Branch, Leaf, Node, apply_settings, build, merged, read_tree, refusal, require, suggestion
 
@@ -215,14 +216,56 @@ class DataRecipe:
 
 
 @dataclass(frozen=True)
+class CorrespondenceRecipe:
+    """GASP: visual tokens of decoder layers must find, by way of heads that are no part of the model, those of other views that
+    show the same points (docs/gasp.md says what is as published).
+
+    layers: of the decoder, numbered from 0; None is all. tokens: "geometric" in strategies that learn geometry, "semantic" in
+    those that learn words. width: of the embeddings. start: of the heads: the layer's query projection, or "random".
+    weight, depth_weight: of the two losses in the total. temperature, negatives: of both, and of the first.
+    grids: points along each side of every view; none is one for each token. margin: pixels along the border of a view without
+    points. best_part: of the points, those that most views show. decoys: wrong tokens near each right one that count once more.
+    """
+
+    layers: tuple[int, ...] | None = None
+    tokens: VisualTokens = "geometric"
+    width: int = 64
+    start: Literal["queries", "random"] = "queries"
+    weight: float = 0.3
+    depth_weight: float = 1.0
+    temperature: float = 0.07
+    negatives: Negatives = "other_views"
+    grids: tuple[int, ...] = (8, 24)
+    margin: float = 4.0
+    best_part: float = 0.5
+    decoys: int = 0
+
+    def __post_init__(self) -> None:
+        layers = self.layers
+        is_set = layers is None or (len(set(layers)) == len(layers) > 0 and min(layers) >= 0)
+        require(is_set, "layers", layers, "give different layers, numbered from 0, or null for all")
+        require(self.width >= 1, "width", self.width, AT_LEAST_1)
+        for name in ("weight", "depth_weight"):
+            require(0 <= getattr(self, name) < inf, name, getattr(self, name), NOT_NEGATIVE)
+        require(0 < self.temperature < inf, "temperature", self.temperature, POSITIVE)
+        require(all(grid >= 1 for grid in self.grids), "grids", self.grids, AT_LEAST_1)
+        require(0 <= self.margin < inf, "margin", self.margin, NOT_NEGATIVE)
+        require(0 < self.best_part <= 1, "best_part", self.best_part, "it must lie in (0, 1]; 1 keeps all")
+        require(self.decoys >= 0, "decoys", self.decoys, NOT_NEGATIVE)
+
+
+GASP = CorrespondenceRecipe()
+"""As published, as far as the paper says."""
+
+
+@dataclass(frozen=True)
 class ObjectiveRecipe:
     """What is minimised: `geometry` weighs the geometric losses among themselves, `vg` and `ce` the two sides.
 
     answer_weighting: what counts alike in the cross-entropy: each "token" of an answer, each answer ("sample"), or between
     the two ("square_root" of its length).
     pixel_fraction: part of the pixels that enters the geometric losses of a step.
-    correspondence_layers: decoder layers whose geometric tokens must also find their matches in other views (heads that are
-    not part of the model); correspondence: weight of that loss.
+    correspondence: supervision of decoder layers by what different views show alike; None for none.
     """
 
     geometry: LossWeights = LossWeights.PAPER
@@ -230,20 +273,34 @@ class ObjectiveRecipe:
     ce: float = 1.0
     answer_weighting: AnswerWeighting = "token"
     pixel_fraction: float = 1.0
-    correspondence_layers: tuple[int, ...] = ()
-    correspondence: float = 0.1
+    correspondence: CorrespondenceRecipe | None = None
 
     def __post_init__(self) -> None:
         for name, weight in asdict(self.geometry).items():
             require(0 <= weight < inf, f"geometry.{name}", weight, NOT_NEGATIVE)
-        for name in ("vg", "ce", "correspondence"):
+        for name in ("vg", "ce"):
             require(0 <= getattr(self, name) < inf, name, getattr(self, name), NOT_NEGATIVE)
         require(
             0 < self.pixel_fraction <= 1, "pixel_fraction", self.pixel_fraction, "it must lie in (0, 1]; 1 takes all"
         )
-        layers = self.correspondence_layers
-        is_set = len(set(layers)) == len(layers) and min(layers, default=0) >= 0
-        require(is_set, "correspondence_layers", layers, "give different layers, numbered from 0")
+
+
+@dataclass(frozen=True)
+class LoraRecipe:
+    """Low-rank adapters beside linear layers of the decoder, which then rest: saved models have them merged in.
+
+    targets: names of linear layers of an expert ("q", "mlp.up"); those that the strategy freezes get none. An adapter adds
+    alpha / rank times the product of its two matrices.
+    """
+
+    rank: int = 128
+    alpha: int = 128
+    targets: tuple[str, ...] = ("q", "k", "v", "out", "mlp.gate", "mlp.up", "mlp.down")
+
+    def __post_init__(self) -> None:
+        require(self.rank >= 1, "rank", self.rank, AT_LEAST_1)
+        require(self.alpha >= 1, "alpha", self.alpha, AT_LEAST_1)
+        require(bool(self.targets), "targets", self.targets, "name one linear layer at least")
 
 
 @dataclass(frozen=True)
@@ -346,6 +403,7 @@ class OutputRecipe:
 class Recipe:
     """A whole run.
 
+    lora: adapters that learn in place of the decoder's own weights; None lets these learn.
     frozen: parts of parameter names that do not learn, beside those the strategy freezes. thawed: parts of names that do
     learn although the strategy freezes them.
     """
@@ -359,6 +417,7 @@ class Recipe:
     thawed: tuple[str, ...] = ()
     model: ModelRecipe = ModelRecipe()
     objective: ObjectiveRecipe = ObjectiveRecipe()
+    lora: LoraRecipe | None = None
     optimiser: OptimiserRecipe = OptimiserRecipe()
     guard: GuardRecipe = GuardRecipe()
     engine: EngineRecipe = EngineRecipe()
@@ -397,6 +456,12 @@ class Recipe:
             require(
                 self.objective.ce > 0, "objective.ce", self.objective.ce, f"strategy {self.strategy} needs it above 0"
             )
+        matching = self.objective.correspondence
+        if matching is not None:
+            learning = GEOMETRIC if matching.tokens == "geometric" else TEXTUAL
+            cure = f"strategy {self.strategy} does not learn them: take a strategy among {', '.join(learning)}"
+            is_learnt = self.strategy in learning
+            require(is_learnt, "objective.correspondence.tokens", matching.tokens, cure)
         idle = kinds - (WITH_TRUTH if self.strategy in GEOMETRIC else set())
         idle -= WITH_ANSWERS if self.strategy in TEXTUAL else set()
         cure = f"strategy {self.strategy} learns nothing from these: drop them, or give them weight 0"

@@ -19,17 +19,26 @@ from g2vlm.data.samples import Source
 from g2vlm.data.sampling import FrameChoice, Shapes
 from g2vlm.data.shards import Shards, read_shards
 from g2vlm.data.sources import QuestionSource, RoomQuestionSource, RoomSource, SceneSource, TextSource
-from g2vlm.heads.correspondence import CorrespondenceHeads
 from g2vlm.losses.objective import Objective
 from g2vlm.model import G2VLM
 from g2vlm.processor import Processor, byte_tokenizer
 from g2vlm.train import parallel
+from g2vlm.train.adapters import adapt
 from g2vlm.train.checkpoint import check_same_run, checkpoints, read_checkpoint, save_checkpoint
+from g2vlm.train.correspondence import heads_of
 from g2vlm.train.freeze import freeze
 from g2vlm.train.hooks import every, stop_on_bad
 from g2vlm.train.learner import Learner
 from g2vlm.train.loop import Hook, train
-from g2vlm.train.recipe import GEOMETRIC, TEXTUAL, DataRecipe, ModelRecipe, Recipe, SourceRecipe
+from g2vlm.train.recipe import (
+    GASP,
+    GEOMETRIC,
+    TEXTUAL,
+    DataRecipe,
+    ModelRecipe,
+    Recipe,
+    SourceRecipe,
+)
 
 log = logging.getLogger("g2vlm")
 
@@ -55,21 +64,19 @@ def learner_of(recipe: Recipe, model: G2VLM) -> Learner:
     freeze(model, recipe.strategy, recipe.frozen, thawed=recipe.thawed, weights=recipe.objective.geometry)
     if recipe.engine.gradient_checkpointing:
         model.recompute_activations()
-    target = recipe.objective
+    target, matching = recipe.objective, recipe.objective.correspondence
+    heads = None if matching is None else heads_of(matching, model)
+    if recipe.lora is not None:
+        adapt(model.decoder, recipe.lora)
     learns_geometry = recipe.strategy in GEOMETRIC
-    layers, num_layers = target.correspondence_layers if learns_geometry else (), len(model.decoder.layers)
-    if max(layers, default=0) >= num_layers:
-        raise ValueError(
-            f"objective.correspondence_layers is {list(layers)}, but the model has {num_layers} layers: 0 to {num_layers - 1}"
-        )
     return Learner(
         model.train(),
         Objective(target.geometry, target.pixel_fraction) if learns_geometry else None,
         vg=target.vg,
         ce=target.ce if recipe.strategy in TEXTUAL else 0.0,
         answer_weighting=target.answer_weighting,
-        correspondence=CorrespondenceHeads(model.config.text_config.hidden_size, layers) if layers else None,
-        correspondence_weight=target.correspondence,
+        correspondence=heads,
+        matching=matching or GASP,
         max_loss=recipe.guard.max_loss,
         seed=recipe.seed,
     )

@@ -17,6 +17,7 @@ from g2vlm.model import G2VLM
 from g2vlm.processor import Processor, byte_tokenizer
 from g2vlm.train.freeze import freeze
 from g2vlm.train.learner import Learner
+from g2vlm.train.recipe import CorrespondenceRecipe
 from tests.builders import small_config
 
 PATCH = 4
@@ -36,6 +37,9 @@ def config() -> G2VLMConfig:
     return small_config(text={"vocab_size": 320}, vision_config=vision, tokens=presets.tiny().tokens)
 
 
+MATCHING = CorrespondenceRecipe(width=8, margin=1.0)
+
+
 def new_learner(strategy: str = "geometry", *, layers: tuple[int, ...] = (), **options) -> Learner:
     """A learner of one strategy from fixed random weights."""
     torch.manual_seed(0)
@@ -47,7 +51,7 @@ def new_learner(strategy: str = "geometry", *, layers: tuple[int, ...] = (), **o
         Objective() if learns_geometry else None,
         ce=0.0 if strategy == "geometry" else 1.0,
         correspondence=CorrespondenceHeads(32, layers, out_width=8) if layers else None,
-        **options,
+        **({"matching": MATCHING} | options),
     )
 
 

@@ -8,11 +8,16 @@ from g2vlm.data.samples import Pack
 from g2vlm.data.sources import RoomQuestionSource
 from g2vlm.records import Views
 from g2vlm.train.learner import PARTS, Totals, stacked
-from tests.train.conftest import BUCKET, PATCH, new_learner, pack_of
+from tests.train.conftest import BUCKET, MATCHING, PATCH, new_learner, pack_of
 
 
 def totals_of(*packs: Pack) -> Totals:
-    return Totals(sum(float(pack.num_scenes) for pack in packs), sum(pack.answer_weight("token") for pack in packs))
+    scenes, matchable = (sum(map(float, counts)) for counts in zip(*map(counts_of, packs), strict=True))
+    return Totals(scenes, sum(pack.answer_weight("token") for pack in packs), matchable)
+
+
+def counts_of(pack: Pack) -> tuple[int, int]:
+    return pack.num_scenes, pack.num_matchable("geometric")
 
 
 def gradients(learner) -> dict[str, torch.Tensor | None]:
@@ -120,11 +125,36 @@ def test_the_prediction_keeps_scenes_apart(room_sample):
 def test_correspondence_supervision_is_an_addition(room_sample):
     pack = pack_of(room_sample(0), room_sample(1))
     plain = new_learner()(pack, totals_of(pack))
-    more = new_learner(layers=(0, 1), correspondence_weight=0.3)(pack, totals_of(pack))
-    torch.testing.assert_close(
-        more.total - plain.total, 0.3 * more.parts["correspondence"], atol=1e-5, rtol=1e-5, check_dtype=False
-    )
-    assert "correspondence" not in plain.parts
+    more = new_learner(layers=(0, 1), matching=replace(MATCHING, weight=0.3, depth_weight=0.5))(pack, totals_of(pack))
+    added = 0.3 * more.parts["correspondence"] + 0.5 * more.parts["correspondence_depth"]
+    torch.testing.assert_close(more.total - plain.total, added, atol=1e-5, rtol=1e-5, check_dtype=False)
+    assert more.parts["correspondence"] > 0
+    assert more.parts["correspondence_depth"] > 0
+    assert not any(name.startswith("correspondence") for name in plain.parts)
+
+
+def test_pictures_of_the_vision_tower_teach_correspondence_beside_words(question_sample, text_sample):
+    """GASP on the semantic expert: no geometric loss, and a sample of words alone takes no part."""
+    pack = pack_of(question_sample(0), question_sample(1), text_sample("Who?", "I."))
+    matching = replace(MATCHING, tokens="semantic", margin=0.0)
+    totals = replace(totals_of(pack), matchable=pack.num_matchable("semantic"))
+    learner = new_learner("semantic", layers=(0, 1), matching=matching)
+    loss = learner(pack, totals)
+    loss.total.backward()
+    assert totals.matchable == 2
+    assert set(loss.parts) == {"text", "correspondence", "correspondence_depth"}
+    assert [name for name, grad in gradients(learner).items() if grad is None] == []
+    plain = new_learner("semantic")(pack, totals).total
+    added = 0.3 * loss.parts["correspondence"] + loss.parts["correspondence_depth"]
+    torch.testing.assert_close(loss.total - plain, added, atol=1e-5, rtol=1e-5)
+
+
+def test_the_same_matches_are_drawn_for_a_sample_again(room_sample):
+    pack = pack_of(room_sample(0), position=3)
+    matching = replace(MATCHING, decoys=2)
+    first, second = (new_learner(layers=(0,), matching=matching)(pack, totals_of(pack)).parts for _ in range(2))
+    elsewhere = new_learner(layers=(0,), matching=matching)(pack_of(room_sample(0), position=4), totals_of(pack)).parts
+    assert first["correspondence"] == second["correspondence"] != elsewhere["correspondence"]
 
 
 def test_padding_changes_nothing(text_sample):

@@ -5,11 +5,13 @@ from dataclasses import replace
 import pytest
 import torch
 from PIL import Image
+from safetensors.torch import load_file
 
 from g2vlm.data.samples import Bucket
 from g2vlm.hub import load_model
 from g2vlm.train.checkpoint import checkpoints
 from g2vlm.train.recipe import (
+    CorrespondenceRecipe,
     DataRecipe,
     ModelRecipe,
     ObjectiveRecipe,
@@ -17,6 +19,7 @@ from g2vlm.train.recipe import (
     OutputRecipe,
     Recipe,
     SourceRecipe,
+    find_recipe,
 )
 from g2vlm.train.run import learner_of, model_of, packs_of, run, scenes_of, source_of
 
@@ -26,7 +29,7 @@ RECIPE = Recipe(
     data=DataRecipe(
         (SourceRecipe("rooms"),), packs_per_step=2, tokens_per_pack=80, resolution=56, views=(2, 2), workers=0
     ),
-    objective=ObjectiveRecipe(correspondence_layers=(0, 2)),
+    objective=ObjectiveRecipe(correspondence=CorrespondenceRecipe(layers=(0, 2))),
     optimiser=OptimiserRecipe(lr=1e-3, ema=0.9),
     output=OutputRecipe(save_every=2, keep=2),
 )
@@ -125,17 +128,47 @@ def test_a_source_of_weight_0_need_not_be_there():
 def test_a_strategy_decides_losses_and_heads(strategy):
     model, _ = model_of(ModelRecipe())
     data = replace(RECIPE.data, sources=(SourceRecipe("room_questions"),))
-    learner = learner_of(replace(RECIPE, strategy=strategy, data=data), model)
     learns_geometry = strategy in ("geometry", "vg_ce")
+    objective = RECIPE.objective if learns_geometry else ObjectiveRecipe()
+    learner = learner_of(replace(RECIPE, strategy=strategy, data=data, objective=objective), model)
     assert (learner.objective is not None) == learns_geometry
     assert (learner.correspondence is not None) == learns_geometry
     assert (learner.ce > 0) == (strategy != "geometry")
 
 
+def test_every_layer_has_a_head_that_starts_from_its_queries_unless_the_recipe_says_otherwise():
+    model, _ = model_of(RECIPE.model)
+    learner = learner_of(replace(RECIPE, objective=ObjectiveRecipe(correspondence=CorrespondenceRecipe())), model)
+    assert learner.correspondence.layers == tuple(range(8))
+    for block, (first, _, _) in zip(model.decoder.layers, learner.correspondence.project, strict=True):
+        queries = block.geometric.q.weight * block.geometric.norm_attn.weight
+        directions = torch.linalg.svd(queries, full_matrices=False).Vh[:64]
+        torch.testing.assert_close((first.weight[:64] @ directions.T).norm(dim=1), first.weight[:64].norm(dim=1))
+
+
+def test_the_gasp_recipe_teaches_picture_tokens_and_saves_a_plain_model(tmp_path):
+    """One small step: adapters and heads learn, neither is in the model that is saved."""
+    small = ("steps=1", "optimiser.warmup=0", "data.workers=0", "data.resolution=56", "data.tokens_per_pack=600")
+    recipe = find_recipe("tiny_gasp", small)
+    steps = []
+    run(recipe, tmp_path, hooks=lambda *_: [steps.append])
+    assert steps[0].was_taken
+    assert steps[0].parts.keys() == {"text", "correspondence", "correspondence_depth"}
+    folder = checkpoints(tmp_path)[-1]
+    weights, start = (load_model(source).state_dict() for source in (folder / "model", "tiny"))
+    assert weights.keys() == start.keys()
+    moved = {name for name, x in weights.items() if not torch.equal(x, start[name])}
+    assert "decoder.layers.7.semantic.mlp.down.weight" in moved
+    assert not any("geometric" in name or "norm" in name for name in moved if name.startswith("decoder."))
+    heads = load_file(folder / "training" / "correspondence.safetensors")
+    assert len(heads) == 8 * 4
+
+
 def test_layers_that_the_model_does_not_have_are_refused():
     model, _ = model_of(RECIPE.model)
-    with pytest.raises(ValueError, match=r"correspondence_layers is \[0, 99\], but the model has 8 layers"):
-        learner_of(replace(RECIPE, objective=ObjectiveRecipe(correspondence_layers=(0, 99))), model)
+    beyond = ObjectiveRecipe(correspondence=CorrespondenceRecipe(layers=(0, 99)))
+    with pytest.raises(ValueError, match=r"correspondence.layers is \[0, 99\], but the model has 8 layers"):
+        learner_of(replace(RECIPE, objective=beyond), model)
 
 
 def test_options_of_the_recipe_reach_the_model():

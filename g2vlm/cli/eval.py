@@ -1,0 +1,97 @@
+"""`g2vlm eval`: what a model is worth; each kind of evaluation is a command of its own."""
+
+import json
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from g2vlm.cli.predict import Device
+
+evaluation = typer.Typer(help="Measure a model.", no_args_is_help=True)
+
+Descriptors = Literal["query_key", "rotated_query_key", "hidden"]
+Tokens = Literal["geometric", "semantic"]
+
+MODEL, SCENES = "Model", "Scenes"
+
+
+@evaluation.callback()
+def _group() -> None:
+    """A group even while it has one command."""
+
+
+@evaluation.command()
+def correspondence(
+    folder: Annotated[
+        Path | None,
+        typer.Argument(
+            metavar="[FOLDER]", help="Scenes with a scene.json, at or below it; procedural rooms unless given."
+        ),
+    ] = None,
+    model: Annotated[
+        str | None, typer.Option(help="Folder or hub id; the embedded model unless given.", rich_help_panel=MODEL)
+    ] = None,
+    device: Annotated[Device, typer.Option(help="Where to compute.", rich_help_panel=MODEL)] = "auto",
+    tokens: Annotated[
+        Tokens, typer.Option(help="Patches of views, or of pictures for the vision tower.", rich_help_panel=MODEL)
+    ] = "geometric",
+    descriptors: Annotated[
+        Descriptors,
+        typer.Option(
+            help="Queries against keys (before rotation, or after it), or hidden states.", rich_help_panel=MODEL
+        ),
+    ] = "query_key",
+    rooms: Annotated[int, typer.Option(min=1, help="Procedural rooms.", rich_help_panel=SCENES)] = 8,
+    views: Annotated[int, typer.Option(min=2, help="Frames of each scene, at most.", rich_help_panel=SCENES)] = 8,
+    stride: Annotated[
+        int, typer.Option(min=1, help="Take every n-th frame of the scenes in FOLDER.", rich_help_panel=SCENES)
+    ] = 1,
+    resolution: Annotated[
+        int | None,
+        typer.Option(help="Pixels of a view's longer side.", show_default="the model's own", rich_help_panel=SCENES),
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", metavar="DIR", help="Write correspondence.json and .png there.")
+    ] = None,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace files in a folder that is not empty.")
+    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the JSON instead of the table.")] = False,
+) -> None:
+    """Which decoder layers find the same point in another view: PCK, confidence, robustness over time (docs/gasp.md)."""
+    from g2vlm.cli.progress import progress
+    from g2vlm.eval import correspondence as matching
+    from g2vlm.export.atomic import publish, require_free
+
+    if out is not None:
+        require_free(out, overwrite=overwrite)
+    if folder is not None and not folder.is_dir():
+        raise ValueError(f"{folder} is not a folder; name one with scenes, or leave it out for procedural rooms")
+    with progress(None) as steps:
+        with steps.step("loading the model"):
+            from g2vlm.hub import load
+
+            predictor = load(model, device=device)
+        size = predictor.model.config.resolution if resolution is None else resolution
+        patch = predictor.model.config.patch_size
+        if folder is None:
+            clips = matching.room_clips(rooms, num_views=views, resolution=size, patch=patch)
+        else:
+            clips = matching.scene_clips(
+                folder, num_views=views, stride=stride, resolution=size, patch=patch, bad=_say_what_is_left_out
+            )
+        describe = matching.describing(predictor, descriptors=descriptors, tokens=tokens)
+        report = matching.evaluate(describe, steps.each("searching", clips))
+    record = {"model": predictor.source, "tokens": tokens, "descriptors": descriptors} | matching.as_record(report)
+    text = json.dumps(record, indent=1)
+    print(text if as_json else matching.table(report))
+    if out is not None:
+        title = f"{predictor.source}, {tokens} tokens, {descriptors}"
+        files = (("correspondence.json", f"{text}\n".encode()), ("correspondence.png", matching.plot(report, title)))
+        for path in publish(out, files):
+            typer.echo(path, err=as_json)
+
+
+def _say_what_is_left_out(reason: str) -> None:
+    typer.echo(f"left out: {reason}", err=True)
