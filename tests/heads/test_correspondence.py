@@ -32,7 +32,7 @@ def test_a_fresh_head_measures_tokens_by_the_queries_of_its_layer():
     for layer, embeddings in enumerate(heads(hidden, torch.ones(2, 5).bool())):
         queries = hidden[layer].flatten(0, 1) @ projections[layer].T
         expected = cosine_similarity(queries[:, None], queries[None], dim=-1)
-        torch.testing.assert_close(embeddings @ embeddings.T, expected, atol=1e-5, rtol=0)  # worst seen 4e-7
+        torch.testing.assert_close(embeddings @ embeddings.T, expected, atol=1e-5, rtol=0)  # worst seen 5.8e-7
 
 
 def test_narrower_embeddings_keep_the_strongest_directions():

@@ -68,7 +68,7 @@ def test_both_losses_are_those_computed_pair_by_pair(negatives, num_decoys, temp
     embeddings = unit(15, 8)
     found = correspondence_losses(embeddings, matches, temperature=temperature, negatives=negatives)
     expected = losses_by_hand(embeddings.double(), matches, temperature, negatives)
-    assert [float(x) for x in found] == pytest.approx(expected, rel=1e-5)  # worst seen 2e-7
+    assert [float(x) for x in found] == pytest.approx(expected, rel=1e-5)  # worst seen 1.5e-7
 
 
 def shifted(num: int = 6, by: int = 0) -> Matches:
