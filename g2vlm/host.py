@@ -124,7 +124,7 @@ class Host(nn.Module):
         is_visual = input_ids == self.model.config.image_token_id
         is_visual[:, : _length(inputs.get("past_key_values"))] = False
         with self._prefill(is_visual, geometry_images, inputs, first_column=0):
-            return self.model.generate(input_ids=input_ids, **inputs)
+            return self.model.generate(input_ids=input_ids, **inputs)  # pyright: ignore[reportCallIssue]
 
     # --- before a call ------------------------------------------------------------------------------------------------
 
