@@ -10,14 +10,23 @@ import torch
 import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
-from transformers import PreTrainedModel
+from transformers import (
+    PreTrainedModel,
+    Qwen2_5_VLForConditionalGeneration,
+    Qwen2VLForConditionalGeneration,
+    Qwen3_5ForConditionalGeneration,
+)
 
 from g2vlm.pathway_config import NoPathway, PathwayConfig
 from g2vlm.pathways import build_pathway
 from g2vlm.pathways.base import MERGE, Cells, GeometryEncoder, Site, merge_cells
 
-FAMILIES = ("qwen2_vl", "qwen2_5_vl", "qwen3_5")
-"""Stock models whose decoder is found at `model.language_model`; `model_type` of their configurations."""
+FAMILIES: dict[str, type[PreTrainedModel]] = {
+    "qwen2_vl": Qwen2VLForConditionalGeneration,
+    "qwen2_5_vl": Qwen2_5_VLForConditionalGeneration,
+    "qwen3_5": Qwen3_5ForConditionalGeneration,
+}
+"""Stock models that can be hosts, by the `model_type` of their configurations; all have `model.language_model.layers`."""
 
 Images = Sequence[Float[Tensor, "3 _height _width"]]
 """RGB in [0, 1], one per image of a batch, in the order of the placeholders."""
@@ -57,7 +66,7 @@ class Host(nn.Module):
     def __init__(self, model: PreTrainedModel, pathway: PathwayConfig, encoder: GeometryEncoder | None = None):
         super().__init__()
         if model.config.model_type not in FAMILIES:
-            raise ValueError(f"model_type is {model.config.model_type!r}; a host must be one of {FAMILIES}")
+            raise ValueError(f"model_type is {model.config.model_type!r}; a host must be one of {tuple(FAMILIES)}")
         self.model = model
         self.config = pathway
         self.pathway = build_pathway(pathway, model.config.text_config.hidden_size)
