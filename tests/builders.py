@@ -80,7 +80,14 @@ def small_model(config: G2VLMConfig | None = None, *, seed: int = 0) -> G2VLM:
 
 def small_vggt(*, seed: int = 0, **options: Any) -> Vggt:
     """Three layers at width 16, patches of 4 x 4 pixels, weights large enough for every part to matter; options as in VggtConfig."""
-    shape = {"token_width": 16, "depth": 3, "num_heads": 2, "dino_depth": 1, "dino_num_heads": 2, "num_registers": 3}
+    shape: dict[str, Any] = {
+        "token_width": 16,
+        "depth": 3,
+        "num_heads": 2,
+        "dino_depth": 1,
+        "dino_num_heads": 2,
+        "num_registers": 3,
+    }
     sizes = {"mlp_ratio": 2, "patch": 4, "image_size": 16}
     torch.manual_seed(seed)
     model = Vggt(VggtConfig(**(shape | sizes | options))).eval()
