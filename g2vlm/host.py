@@ -50,7 +50,7 @@ class Prompt:
         """Visual tokens of the columns from `start` on; samples may have become beams, columns may lie behind the prompt."""
         samples, columns = shape
         start -= self.first_column
-        rows = self.rows[:, start : start + columns].repeat(samples // len(self.rows), 1)
+        rows = self.rows[:, start : start + columns].repeat_interleave(samples // len(self.rows), 0)
         return F.pad(rows, (0, columns - rows.shape[1]), value=-1)
 
 

@@ -24,7 +24,7 @@ from g2vlm.convert.names import StateDict, check_fit
 from g2vlm.convert.official import read_json
 from g2vlm.encoders.vggt import VGGT_1B, Vggt, VggtConfig
 from g2vlm.host import FAMILIES, Host
-from g2vlm.hub import Source, find, load_vggt, read_weights, weight_files
+from g2vlm.hub import Source, check_finite, find, load_vggt, read_weights, weight_files
 from g2vlm.pathway_config import NoPathway, PathwayConfig, from_fields, to_fields
 from g2vlm.pathways.base import GeometryEncoder
 
@@ -68,8 +68,8 @@ def load_host(
     else VGGT-1B from the hub. encoder_config: shape of the VGGT of a published checkpoint, which does not say it.
     dtype: of stock model and pathway; None keeps each tensor's own. The encoder always keeps its own.
 
-    Raises ValueError with all missing, unexpected and mis-shaped names together, and where weights and configuration
-    are of different pathways.
+    Raises ValueError with all missing, unexpected and mis-shaped names together, for NaN or infinite weights, and where
+    weights and configuration are of different pathways.
     """
     return build_host(open_host(find(source), encoder_config), encoder=encoder, device=device, dtype=dtype)
 
@@ -93,6 +93,7 @@ def open_host(folder: Path, encoder_config: VggtConfig = VGGT_1B) -> Opened:
     """Configurations and weights of a host's folder."""
     fields = read_json(folder / "config.json")
     weights = read_weights(weight_files(folder))
+    check_finite(weights, folder)
     if (folder / PATHWAY_FILE).is_file():
         stored = read_json(folder / PATHWAY_FILE)
         pathway = from_fields(stored["pathway"])
@@ -101,6 +102,8 @@ def open_host(folder: Path, encoder_config: VggtConfig = VGGT_1B) -> Opened:
             read_weights([folder / name]) if (folder / name).is_file() else {}
             for name in (PATHWAY_WEIGHTS, ENCODER_WEIGHTS)
         ]
+        for part in beside:
+            check_finite(part, folder)
         parts = Parts(add_on.take_apart(weights, NoPathway()).stock, *beside)
     elif add_on.is_add_on(fields):
         shape = add_on.read_encoder_config(fields, encoder_config)

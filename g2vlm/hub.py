@@ -126,7 +126,7 @@ def model_of(
     new: Collection[str] = (),
 ) -> G2VLM:
     """The model of an opened checkpoint, once its numbers are finite and give the recorded answer; see `load_model`."""
-    _check_finite(checkpoint.weights, checkpoint.folder)
+    check_finite(checkpoint.weights, checkpoint.folder)
     if checkpoint.answer is not None and not new:
         plain = replace(checkpoint, config=checkpoint.config.with_options(attention="sdpa"))
         exact = build(plain, dtype=torch.float32)
@@ -190,7 +190,7 @@ def load_vggt(
     """
     folder = find(source)
     weights = vggt.aggregator_of(read_weights(weight_files(folder)))
-    _check_finite(weights, folder)
+    check_finite(weights, folder)
     return vggt.build(weights, config, device=_device(device), dtype=dtype)
 
 
@@ -406,7 +406,8 @@ def _nearest_model(model: G2VLM, name: str) -> PreTrainedModel:
     return next(owner for owner in owners if isinstance(owner, PreTrainedModel))
 
 
-def _check_finite(weights: StateDict, folder: Path) -> None:
+def check_finite(weights: StateDict, folder: Path) -> None:
+    """ValueError lists the weights that hold NaN or infinity."""
     bad = [n for n, x in weights.items() if x.is_floating_point() and not _is_finite(x)]
     if bad:
         raise ValueError(f"{folder}: {len(bad)} weights hold NaN or infinity; use another checkpoint:\n{listing(bad)}")

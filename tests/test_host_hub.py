@@ -156,6 +156,15 @@ def test_missing_weights_of_the_stock_model_are_listed(tmp_path):
         load_host(tmp_path / "host")
 
 
+def test_weights_that_are_no_numbers_are_refused(tmp_path):
+    host = hosting("qwen2_vl", STACK)
+    with torch.no_grad():
+        host.pathway.mergers[1].fc1.bias[3] = torch.nan
+    save_host(host, tmp_path / "host", with_encoder=True)
+    with pytest.raises(ValueError, match=r"1 weights hold NaN or infinity.*\n.*mergers.1.fc1.bias"):
+        load_host(tmp_path / "host")
+
+
 def test_a_stock_folder_is_no_host(tmp_path):
     stock("qwen2_vl").save_pretrained(tmp_path)
     assert not is_host(tmp_path)
