@@ -1,6 +1,7 @@
 """From a folder or a hub repository to a model and back: strict, and never half-written.
 
 Layouts: our own (config.json + sharded safetensors), the released G2VLM's, and stock Qwen2-VL beside stock DINOv2.
+Geometry encoders are loaded by their published names.
 """
 
 import difflib
@@ -27,9 +28,10 @@ from transformers.initialization import no_init_weights
 
 from g2vlm.atomic import whole_folder
 from g2vlm.config import AttentionBackend, G2VLMConfig, TokenIds
-from g2vlm.convert import dinov2, official, qwen2_vl
-from g2vlm.convert.names import StateDict, listing
+from g2vlm.convert import dinov2, official, qwen2_vl, vggt
+from g2vlm.convert.names import Shape, StateDict, check_fit, listing
 from g2vlm.convert.tokens import TOKENIZER_FILES
+from g2vlm.encoders.vggt import VGGT_1B, Vggt, VggtConfig
 from g2vlm.model import G2VLM
 from g2vlm.processor import Processor, byte_tokenizer
 
@@ -124,7 +126,7 @@ def model_of(
     new: Collection[str] = (),
 ) -> G2VLM:
     """The model of an opened checkpoint, once its numbers are finite and give the recorded answer; see `load_model`."""
-    _check_finite(checkpoint)
+    check_finite(checkpoint.weights, checkpoint.folder)
     if checkpoint.answer is not None and not new:
         plain = replace(checkpoint, config=checkpoint.config.with_options(attention="sdpa"))
         exact = build(plain, dtype=torch.float32)
@@ -172,6 +174,24 @@ def read_checkpoint(
     weights = qwen2_vl.to_ours(weights, geometric=geometric, tied=config.tie_word_embeddings)
     weights |= {_DINO + name: tensor for name, tensor in encoder.items()}
     return Checkpoint(config, weights, folder, paths + dino_paths)
+
+
+def load_vggt(
+    source: Source = "facebook/VGGT-1B",
+    config: VggtConfig = VGGT_1B,
+    *,
+    device: str | torch.device = "cpu",
+    dtype: torch.dtype | None = None,
+) -> Vggt:
+    """A frozen VGGT from a folder or a hub repository with its published weights; those of its heads are not read.
+
+    config: must be the shape of these weights. dtype: None keeps each tensor's own, which are float32 on the hub.
+    Raises ValueError with all missing, unexpected and mis-shaped names together, and for NaN or infinite weights.
+    """
+    folder = find(source)
+    weights = vggt.aggregator_of(read_weights(weight_files(folder)))
+    check_finite(weights, folder)
+    return vggt.build(weights, config, device=_device(device), dtype=dtype)
 
 
 def layout_of(folder: Path) -> Layout:
@@ -331,21 +351,12 @@ def check_names(model: nn.Module, weights: Mapping[str, Tensor], new: Collection
     expected = expected_shapes(model)
     absent = expected.keys() - weights.keys()
     fresh = {name for name in absent if any(f".{part}." in f".{name}." for part in new)}
-    problems = {
-        "missing (name them in new=(...) to start them fresh)": [n for n in expected if n in absent - fresh],
-        "unexpected": [name for name in weights if name not in expected],
-        "of another shape": [
-            f"{name}: {tuple(x.shape)}, the model has {expected[name]}"
-            for name, x in weights.items()
-            if name in expected and tuple(x.shape) != expected[name]
-        ],
-    }
-    if found := [f"{len(names)} {what}:\n{listing(names)}" for what, names in problems.items() if names]:
-        raise ValueError("the weights do not fit the model\n" + "\n".join(found))
+    wanted = {name: shape for name, shape in expected.items() if name not in fresh}
+    check_fit(wanted, weights, "the model", cure=" (name them in new=(...) to start them fresh)")
     return fresh
 
 
-def expected_shapes(model: nn.Module) -> dict[str, tuple[int, ...]]:
+def expected_shapes(model: nn.Module) -> dict[str, Shape]:
     """Shapes of what a checkpoint of this model holds; a tied output head is not stored twice."""
     is_tied = isinstance(model, G2VLM) and model.config.tie_word_embeddings
     return {n: tuple(x.shape) for n, x in model.state_dict().items() if not (is_tied and n == _TIED)}
@@ -395,12 +406,11 @@ def _nearest_model(model: G2VLM, name: str) -> PreTrainedModel:
     return next(owner for owner in owners if isinstance(owner, PreTrainedModel))
 
 
-def _check_finite(checkpoint: Checkpoint) -> None:
-    bad = [n for n, x in checkpoint.weights.items() if x.is_floating_point() and not _is_finite(x)]
+def check_finite(weights: StateDict, folder: Path) -> None:
+    """ValueError lists the weights that hold NaN or infinity."""
+    bad = [n for n, x in weights.items() if x.is_floating_point() and not _is_finite(x)]
     if bad:
-        raise ValueError(
-            f"{checkpoint.folder}: {len(bad)} weights hold NaN or infinity; use another checkpoint:\n{listing(bad)}"
-        )
+        raise ValueError(f"{folder}: {len(bad)} weights hold NaN or infinity; use another checkpoint:\n{listing(bad)}")
 
 
 def _is_finite(x: Tensor) -> bool:

@@ -15,12 +15,13 @@ from torch.utils.checkpoint import checkpoint
 from transformers import Cache, DynamicCache, GenerationMixin, PreTrainedModel
 from transformers.utils.generic import ModelOutput
 
+from g2vlm.blocks import LayerScale
 from g2vlm.config import G2VLMConfig
 from g2vlm.encoders.dino import DinoEncoder
 from g2vlm.encoders.vision import VisionTower
 from g2vlm.heads.geometry import GeometryHeads, in_batches
 from g2vlm.layout import Grid, Layout, Past, Text, lay_out, segments_of
-from g2vlm.mot import LayerScale, MoTDecoder
+from g2vlm.mot import MoTDecoder
 from g2vlm.records import Geometry
 
 Images = Sequence[Float[Tensor, "3 _height _width"]]

@@ -14,6 +14,7 @@ from torch.utils.checkpoint import checkpoint
 from transformers import Cache
 
 from g2vlm.attention import attend
+from g2vlm.blocks import LayerScale
 from g2vlm.config import AttentionBackend, G2VLMConfig
 from g2vlm.layout import Layout
 from g2vlm.rope import multimodal_angles, rotate
@@ -31,15 +32,6 @@ class RMSNorm(nn.RMSNorm):
 
     def forward(self, x: Tensor) -> Tensor:
         return super().forward(x.to(self.weight.dtype)).to(x.dtype)
-
-
-class LayerScale(nn.Module):
-    def __init__(self, width: int, init: float):
-        super().__init__()
-        self.gamma = nn.Parameter(torch.full((width,), init))
-
-    def forward(self, x: Tensor) -> Tensor:
-        return x * self.gamma
 
 
 class SwiGLU(nn.Module):

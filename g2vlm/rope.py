@@ -1,4 +1,4 @@
-"""Rotary position embeddings: multimodal (decoder) and two-dimensional (heads).
+"""Rotary position embeddings: multimodal (decoder) and two-dimensional (heads, VGGT).
 
 Both pair channel i with channel i + half (rotate-half) and compute angles in float32.
 """
@@ -24,12 +24,15 @@ def multimodal_angles(
 
 
 def grid_angles(
-    height: int, width: int, head_width: int, base: float, device: torch.device
+    height: int, width: int, head_width: int, base: float, device: torch.device, *, first: int = 0
 ) -> Float[Tensor, "tokens half"]:
-    """Angles of the heads' 2-D RoPE, tokens in row-major order: first half by row, second half by column."""
+    """Angles of 2-D RoPE, tokens in row-major order: first half by row, second half by column.
+
+    first: the number of the first row and column.
+    """
     frequencies = _frequencies(head_width // 4, base, device)
-    rows = repeat(torch.arange(height, device=device), "h -> (h w)", w=width)
-    columns = repeat(torch.arange(width, device=device), "w -> (h w)", h=height)
+    rows = repeat(torch.arange(first, first + height, device=device), "h -> (h w)", w=width)
+    columns = repeat(torch.arange(first, first + width, device=device), "w -> (h w)", h=height)
     return planar_angles(torch.stack([rows, columns], 1), frequencies)
 
 

@@ -15,6 +15,7 @@ import typer
 from g2vlm import __version__
 from g2vlm.cli.ask import ask
 from g2vlm.cli.chat import chat
+from g2vlm.cli.config import config
 from g2vlm.cli.convert import convert
 from g2vlm.cli.data import data
 from g2vlm.cli.errors import raised_here
@@ -35,6 +36,7 @@ app.command()(predict)
 app.command()(ask)
 app.command()(chat)
 app.command()(convert)
+app.command()(config)
 app.command()(rooms)
 app.add_typer(data, name="data")
 app.add_typer(train, name="train")

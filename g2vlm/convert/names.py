@@ -10,6 +10,7 @@ from torch import Tensor
 
 Table = Mapping[str, str]
 StateDict = dict[str, Tensor]
+Shape = tuple[int, ...]
 
 NUMBER = re.compile(r"(?<=\.)\d+(?=\.|$)")
 
@@ -50,6 +51,24 @@ def inverse(table: Table) -> Table:
     swapped = {new: old for old, new in table.items()}
     assert len(swapped) == len(table), "two rows of the table have one right side"
     return swapped
+
+
+def check_fit(expected: Mapping[str, Shape], weights: Mapping[str, Tensor], what: str, *, cure: str = "") -> None:
+    """ValueError reports together all weights that are missing, unexpected, or of another shape than `expected`.
+
+    what: that which they shall fit. cure: what to do about missing ones.
+    """
+    problems = {
+        f"missing{cure}": [name for name in expected if name not in weights],
+        "unexpected": [name for name in weights if name not in expected],
+        "of another shape": [
+            f"{name}: {tuple(x.shape)}, the model has {expected[name]}"
+            for name, x in weights.items()
+            if name in expected and tuple(x.shape) != expected[name]
+        ],
+    }
+    if found := [f"{len(names)} {problem}:\n{listing(names)}" for problem, names in problems.items() if names]:
+        raise ValueError(f"the weights do not fit {what}\n" + "\n".join(found))
 
 
 def listing(names: Iterable[str]) -> str:

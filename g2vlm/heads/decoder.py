@@ -3,30 +3,17 @@
 Axes: v views, t patch tokens, n heads, h head width.
 """
 
-import torch.nn.functional as F
 from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from g2vlm.attention import kernel_attention
+from g2vlm.blocks import Mlp, SelfAttention, joined_heads
 from g2vlm.config import HeadsConfig
 from g2vlm.layout import Grid
 from g2vlm.rope import grid_angles, rotate_planar
 
 EPS = 1e-6
-
-
-class SelfAttention(nn.Module):
-    def __init__(self, width: int, num_heads: int):
-        super().__init__()
-        self.num_heads = num_heads
-        self.qkv = nn.Linear(width, 3 * width)
-        self.proj = nn.Linear(width, width)
-
-    def forward(self, x: Float[Tensor, "views tokens width"], angles: Tensor) -> Tensor:
-        q, k, v = rearrange(self.qkv(x), "v t (three n h) -> three v t n h", three=3, n=self.num_heads)
-        return self.proj(_attention(rotate_planar(q, angles), rotate_planar(k, angles), v))
 
 
 class CrossAttention(nn.Module):
@@ -45,22 +32,7 @@ class CrossAttention(nn.Module):
             rearrange(f(y), "v t (n h) -> v t n h", n=self.num_heads)
             for f, y in ((self.q, x), (self.k, context), (self.v, context))
         )
-        return self.proj(_attention(rotate_planar(q, angles), rotate_planar(k, places), v))
-
-
-def _attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-    q, k, v = (rearrange(x, "v t n h -> v n t h") for x in (q, k, v))
-    return rearrange(kernel_attention(q, k, v), "v n t h -> v t (n h)")
-
-
-class Mlp(nn.Module):
-    def __init__(self, width: int, hidden: int):
-        super().__init__()
-        self.fc1 = nn.Linear(width, hidden)
-        self.fc2 = nn.Linear(hidden, width)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.fc2(F.gelu(self.fc1(x)))
+        return self.proj(joined_heads(rotate_planar(q, angles), rotate_planar(k, places), v))
 
 
 class Block(nn.Module):

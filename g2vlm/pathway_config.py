@@ -1,0 +1,144 @@
+"""Which geometry pathway a model has: one frozen type per pathway; every choice is checked where it is made."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, fields, replace
+from typing import Any, Literal, get_args
+
+NormKind = Literal["layer", "rms"]
+"""Norm of geometry features before they are merged: LayerNorm with bias, or RMSNorm without."""
+
+MergerKind = Literal["mlp", "avg"]
+"""Before the decoder: norm and both linears over the 2 x 2 patches of a cell, or both linears over their mean."""
+
+FusionKind = Literal["add", "concat", "gated", "weighted"]
+"""Before the decoder: how merged geometry enters the visual tokens."""
+
+
+@dataclass(frozen=True)
+class NoPathway:
+    """The stock model: no geometry anywhere."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Merged:
+    """What pathways that merge the cells of a frozen encoder share.
+
+    geometry_width: channels of the encoder's features. hidden_width: between the merger's two linears.
+    zero_init: fresh mergers give zeros, so that a pathway which adds them begins as the stock model.
+    """
+
+    geometry_width: int = 2048
+    hidden_width: int = 4096
+    norm: NormKind = "layer"
+    zero_init: bool = True
+
+    def __post_init__(self) -> None:
+        check_positive(self, "geometry_width", "hidden_width")
+        check_choice(self, "norm", NormKind)
+
+
+@dataclass(frozen=True)
+class SpatialStack(_Merged):
+    """Encoder layers merged, each by its own merger, and added to the output of decoder layers at visual rows.
+
+    The i-th encoder layer goes to the i-th decoder layer. A decoder layer may be named several times and then takes
+    several features, in order.
+    """
+
+    decoder_layers: tuple[int, ...] = (0, 1, 2)
+    encoder_layers: tuple[int, ...] = (11, 17, 23)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_layers(self, "decoder_layers")
+        check_layers(self, "encoder_layers")
+        if len(self.decoder_layers) != len(self.encoder_layers):
+            raise ValueError(
+                f"decoder_layers {self.decoder_layers} and encoder_layers {self.encoder_layers} go in pairs, but there "
+                f"are {len(self.decoder_layers)} and {len(self.encoder_layers)}; name as many of one as of the other"
+            )
+
+    @property
+    def pairs(self) -> tuple[tuple[int, int], ...]:
+        """(decoder layer, encoder layer), in the order in which they are added."""
+        return tuple(zip(self.decoder_layers, self.encoder_layers, strict=True))
+
+
+@dataclass(frozen=True)
+class PreDecoder(_Merged):
+    """Encoder layers merged and fused with the visual tokens before the decoder.
+
+    One layer, added, is VG-LLM; several, one after another, are the naive multi-layer variant. Only `add` begins as the
+    stock model: the other fusions change the tokens whatever the merger gives.
+    """
+
+    encoder_layers: tuple[int, ...] = (22,)
+    merger: MergerKind = "mlp"
+    fusion: FusionKind = "add"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_layers(self, "encoder_layers")
+        check_choice(self, "merger", MergerKind)
+        check_choice(self, "fusion", FusionKind)
+
+
+PathwayConfig = NoPathway | SpatialStack | PreDecoder
+
+
+def orders(encoder_layers: Sequence[int] = (11, 17, 23), **options: Any) -> dict[str, PathwayConfig]:
+    """The ablations of SpatialStack's paper over layers that go from shallow to deep; the first n decoder layers take them.
+
+    options: further fields, common to all. `single` is the deepest layer alone, `naive` all of them before the decoder.
+    """
+    forward = SpatialStack(tuple(range(len(encoder_layers))), tuple(encoder_layers), **options)
+    return {
+        "forward": forward,
+        "reverse": replace(forward, encoder_layers=forward.encoder_layers[::-1]),
+        "single": PreDecoder(forward.encoder_layers[-1:], **options),
+        "naive": PreDecoder(forward.encoder_layers, **options),
+    }
+
+
+# --- as JSON ----------------------------------------------------------------------------------------------------------
+
+_TYPES = {kind.__name__: kind for kind in get_args(PathwayConfig)}
+
+
+def to_fields(config: PathwayConfig) -> dict[str, Any]:
+    """The configuration as JSON holds it: `type`, and the fields of that type."""
+    return {"type": type(config).__name__} | asdict(config)
+
+
+def from_fields(stored: Mapping[str, Any]) -> PathwayConfig:
+    """The inverse of `to_fields`; ValueError for a type or field that no pathway has."""
+    kind = _TYPES.get(stored.get("type", ""))
+    if kind is None:
+        raise ValueError(f"type of the pathway is {stored.get('type')!r}; it must be one of {tuple(_TYPES)}")
+    given = {name: tuple(x) if isinstance(x, list) else x for name, x in stored.items() if name != "type"}
+    if unknown := given.keys() - {field.name for field in fields(kind)}:
+        raise ValueError(f"{kind.__name__} has no field {', '.join(sorted(unknown))}; remove it, or update g2vlm")
+    return kind(**given)
+
+
+# --- checks -----------------------------------------------------------------------------------------------------------
+
+
+def check_choice(config: Any, field: str, choices: Any) -> None:
+    """ValueError unless the field holds one of a Literal's values."""
+    if getattr(config, field) not in get_args(choices):
+        raise ValueError(f"{field} is {getattr(config, field)!r}; it must be one of {get_args(choices)}")
+
+
+def check_positive(config: Any, *names: str) -> None:
+    """ValueError unless these fields are 1 or more."""
+    for field in names:
+        if getattr(config, field) < 1:
+            raise ValueError(f"{field} is {getattr(config, field)}; it must be 1 or more")
+
+
+def check_layers(config: Any, field: str) -> None:
+    """ValueError unless the field names one layer at least, counted from 0."""
+    layers = getattr(config, field)
+    if not layers or min(layers) < 0:
+        raise ValueError(f"{field} is {layers}; name at least one layer, counted from 0")

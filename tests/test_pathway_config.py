@@ -1,0 +1,51 @@
+import json
+from dataclasses import FrozenInstanceError
+
+import pytest
+
+from g2vlm.pathway_config import NoPathway, PreDecoder, SpatialStack, from_fields, orders, to_fields
+
+
+def test_layers_go_in_pairs():
+    assert SpatialStack().pairs == ((0, 11), (1, 17), (2, 23))
+
+
+def test_the_ablations_of_the_paper_are_presets():
+    made = orders()
+    assert made["forward"] == SpatialStack()
+    assert made["reverse"].pairs == ((0, 23), (1, 17), (2, 11))
+    assert made["single"] == PreDecoder((23,))
+    assert made["naive"] == PreDecoder((11, 17, 23))
+    assert orders((1, 3), hidden_width=8)["forward"] == SpatialStack((0, 1), (1, 3), hidden_width=8)
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (
+            lambda: SpatialStack((0, 1, 2, 3), (11, 17, 23)),
+            r"decoder_layers \(0, 1, 2, 3\) and encoder_layers \(11, 17, 23\) go in pairs, but there are 4 and 3",
+        ),
+        (lambda: SpatialStack((), ()), r"decoder_layers is \(\); name at least one layer"),
+        (lambda: PreDecoder((-2,)), r"encoder_layers is \(-2,\); name at least one layer, counted from 0"),
+        (lambda: PreDecoder(geometry_width=0), "geometry_width is 0; it must be 1 or more"),
+        (lambda: SpatialStack(norm="batch"), r"norm is 'batch'; it must be one of \('layer', 'rms'\)"),
+        (lambda: PreDecoder(fusion="film"), "fusion is 'film'; it must be one of"),
+        (lambda: PreDecoder(merger="max"), "merger is 'max'; it must be one of"),
+        (lambda: from_fields({"type": "Telepathy"}), "type of the pathway is 'Telepathy'; it must be one of"),
+        (lambda: from_fields({"type": "SpatialStack", "gate": 1}), "SpatialStack has no field gate"),
+    ],
+)
+def test_what_cannot_be_is_refused(make, message):
+    with pytest.raises(ValueError, match=message):
+        make()
+
+
+@pytest.mark.parametrize("config", [NoPathway(), SpatialStack((0, 0), (3, 5)), PreDecoder(fusion="gated", norm="rms")])
+def test_a_configuration_survives_json(config):
+    assert from_fields(json.loads(json.dumps(to_fields(config)))) == config
+
+
+def test_a_configuration_is_frozen():
+    with pytest.raises(FrozenInstanceError):
+        SpatialStack().norm = "rms"
