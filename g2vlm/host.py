@@ -10,19 +10,28 @@ import torch
 import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
-from transformers import PreTrainedModel
+from transformers import (
+    PreTrainedModel,
+    Qwen2_5_VLForConditionalGeneration,
+    Qwen2VLForConditionalGeneration,
+    Qwen3_5ForConditionalGeneration,
+)
 
 from g2vlm.layout import Layout
+from g2vlm.model import G2VLM
 from g2vlm.mot import Tokens
 from g2vlm.pathway_config import NoPathway, PathwayConfig, Site
 from g2vlm.pathways import build_pathway
 from g2vlm.pathways.base import MERGE, Cells, GeometryEncoder, merge_cells
 
-STOCK = ("qwen2_vl", "qwen2_5_vl", "qwen3_5")
-"""Models of transformers whose decoder is found at `model.language_model`; `model_type` of their configurations."""
+FAMILIES: dict[str, type[PreTrainedModel]] = {
+    "qwen2_vl": Qwen2VLForConditionalGeneration,
+    "qwen2_5_vl": Qwen2_5_VLForConditionalGeneration,
+    "qwen3_5": Qwen3_5ForConditionalGeneration,
+}
+"""Stock models that can be hosts, by the `model_type` of their configurations; all have `model.language_model.layers`."""
 
-NATIVE = "g2vlm"
-FAMILIES = (*STOCK, NATIVE)
+NATIVE = G2VLM.config_class.model_type
 
 Images = Sequence[Float[Tensor, "3 _height _width"]]
 """RGB in [0, 1], one per image of a batch, in the order of the placeholders."""
@@ -62,8 +71,8 @@ class Host(nn.Module):
 
     def __init__(self, model: PreTrainedModel, pathway: PathwayConfig, encoder: GeometryEncoder | None = None):
         super().__init__()
-        if model.config.model_type not in FAMILIES:
-            raise ValueError(f"model_type is {model.config.model_type!r}; a host must be one of {FAMILIES}")
+        if model.config.model_type not in (known := (*FAMILIES, NATIVE)):
+            raise ValueError(f"model_type is {model.config.model_type!r}; a host must be one of {known}")
         self.model = model
         self.config = pathway
         self.pathway = build_pathway(pathway, model.config.text_config.hidden_size)
@@ -75,9 +84,9 @@ class Host(nn.Module):
         self._prompt: Prompt | None = None
         self._rows: Tensor | None = None
         self._layout: Layout | None = None
-        if model.config.model_type == NATIVE:
+        if isinstance(model, G2VLM):
             self.image_token: int = model.config.tokens.image_patch
-            self._hook_native()
+            self._hook_native(model)
         else:
             self.image_token = model.config.image_token_id
             self._hook_stock()
@@ -91,9 +100,9 @@ class Host(nn.Module):
             else:
                 decoder.layers[site].register_forward_hook(partial(self._behind_stock, site))
 
-    def _hook_native(self) -> None:
-        decoder = self.model.decoder
-        self.model.register_forward_pre_hook(self._begin, with_kwargs=True)
+    def _hook_native(self, model: G2VLM) -> None:
+        decoder = model.decoder
+        model.register_forward_pre_hook(self._begin, with_kwargs=True)
         decoder.register_forward_pre_hook(self._before_native)
         for site in self.pathway.sites:
             if site != "pre":

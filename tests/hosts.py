@@ -8,19 +8,19 @@ import torch
 from einops import rearrange
 from torch import Tensor, nn
 from transformers import (
+    PreTrainedConfig,
     PreTrainedModel,
     Qwen2_5_VLConfig,
-    Qwen2_5_VLForConditionalGeneration,
     Qwen2VLConfig,
-    Qwen2VLForConditionalGeneration,
     Qwen3_5Config,
-    Qwen3_5ForConditionalGeneration,
 )
 
+from g2vlm import host
+from g2vlm.encoders.vggt import Vggt, VggtConfig
 from g2vlm.host import Host
 from g2vlm.pathway_config import PathwayConfig
 
-FAMILIES = ("qwen2_vl", "qwen2_5_vl", "qwen3_5")
+FAMILIES = tuple(host.FAMILIES)
 IDS = {"image_token_id": 92, "video_token_id": 93, "vision_start_token_id": 90, "vision_end_token_id": 91}
 WIDTH, LAYERS, CHANNELS, PATCH = 32, 5, 24, 14
 
@@ -40,33 +40,15 @@ _TEXT = {
 _CHUNKED = {"rope_parameters": {"rope_type": "default", "rope_theta": 1e4, "mrope_section": [2, 1, 1]}}
 
 
-def stock(family: str, seed: int = 0) -> PreTrainedModel:
-    """One of the three families, in evaluation mode."""
-    torch.manual_seed(seed)
+def config_of(family: str) -> PreTrainedConfig:
+    """A host's configuration in miniature."""
+    tower = {"depth": 2, "hidden_size": 16, "out_hidden_size": WIDTH, "intermediate_size": 32, "num_heads": 2}
     if family == "qwen2_vl":
         vision = {"depth": 2, "embed_dim": 16, "hidden_size": WIDTH, "num_heads": 2, "mlp_ratio": 2}
-        config = Qwen2VLConfig(text_config=_TEXT | _CHUNKED, vision_config=vision, **IDS)
-        return Qwen2VLForConditionalGeneration(config).eval()
+        return Qwen2VLConfig(text_config=_TEXT | _CHUNKED, vision_config=vision, **IDS)
     if family == "qwen2_5_vl":
-        vision = {
-            "depth": 2,
-            "hidden_size": 16,
-            "out_hidden_size": WIDTH,
-            "intermediate_size": 32,
-            "num_heads": 2,
-            "window_size": 56,
-            "fullatt_block_indexes": [1],
-        }
-        config = Qwen2_5_VLConfig(text_config=_TEXT | _CHUNKED, vision_config=vision, **IDS)
-        return Qwen2_5_VLForConditionalGeneration(config).eval()
-    vision = {
-        "depth": 2,
-        "hidden_size": 16,
-        "out_hidden_size": WIDTH,
-        "intermediate_size": 32,
-        "num_heads": 2,
-        "num_position_embeddings": 36,
-    }
+        windows = {"window_size": 56, "fullatt_block_indexes": [1]}
+        return Qwen2_5_VLConfig(text_config=_TEXT | _CHUNKED, vision_config=tower | windows, **IDS)
     linear = {
         "head_dim": 16,
         "linear_key_head_dim": 8,
@@ -81,9 +63,13 @@ def stock(family: str, seed: int = 0) -> PreTrainedModel:
             "mrope_interleaved": True,
         },
     }
-    return Qwen3_5ForConditionalGeneration(
-        Qwen3_5Config(text_config=_TEXT | linear, vision_config=vision, **IDS)
-    ).eval()
+    return Qwen3_5Config(text_config=_TEXT | linear, vision_config=tower | {"num_position_embeddings": 36}, **IDS)
+
+
+def stock(family: str, seed: int = 0) -> PreTrainedModel:
+    """A stock model of random weights, in evaluation mode."""
+    torch.manual_seed(seed)
+    return host.FAMILIES[family](config_of(family)).eval()
 
 
 class PatchEncoder(nn.Module):
@@ -107,13 +93,18 @@ class PatchEncoder(nn.Module):
 
 def host_of(family: str, config: PathwayConfig, *, moved: bool = True, seed: int = 0) -> Host:
     """A host of random weights; moved: the pathway's are made large enough to be seen in every logit."""
-    host = Host(stock(family, seed), config, PatchEncoder())
+    hosting = Host(stock(family, seed), config, PatchEncoder())
     if moved:
-        generator = torch.Generator().manual_seed(seed + 1)
-        with torch.no_grad():
-            for x in host.pathway.parameters():
-                x.copy_(torch.randn(x.shape, generator=generator) * 0.3)
-    return host
+        move(hosting.pathway, seed + 1)
+    return hosting
+
+
+@torch.no_grad()
+def move(pathway: nn.Module, seed: int = 1) -> None:
+    """Random weights in place of start values, which give zeros."""
+    generator = torch.Generator().manual_seed(seed)
+    for x in pathway.parameters():
+        x.copy_(torch.randn(x.shape, generator=generator) * 0.3)
 
 
 Grid = tuple[int, int]
@@ -159,3 +150,12 @@ def prompts(family: str, *samples: Sequence[Grid], words: Sequence[int] = (), fi
             "geometry_images": images,
         }
     return Prompts(inputs, tuple(tuple(sample) for sample in samples))
+
+
+VGGT = VggtConfig(token_width=16, depth=4, num_heads=2, dino_depth=1, dino_num_heads=2, image_size=56)
+
+
+def small_vggt(config: VggtConfig = VGGT, seed: int = 3) -> Vggt:
+    """A VGGT of random weights, in evaluation mode."""
+    torch.manual_seed(seed)
+    return Vggt(config).eval()

@@ -1,0 +1,185 @@
+"""From a folder or a hub repository to a host and back: our own folders, and SpatialStack and VG-LLM as published.
+
+Our folder is the stock model's own (config.json, safetensors), which any program for it can read, and beside it:
+pathway.json (pathway and encoder), pathway.safetensors, and, where it was asked for, encoder.safetensors.
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate import init_empty_weights
+from safetensors.torch import save_file
+from torch import nn
+from transformers import CONFIG_MAPPING, GenerationConfig, PreTrainedConfig, PreTrainedModel
+from transformers.initialization import no_init_weights
+
+from g2vlm.atomic import whole_folder
+from g2vlm.convert import add_on, vggt
+from g2vlm.convert.add_on import Parts
+from g2vlm.convert.names import StateDict, check_fit
+from g2vlm.convert.official import read_json
+from g2vlm.encoders.vggt import VGGT_1B, Vggt, VggtConfig
+from g2vlm.host import FAMILIES, Host
+from g2vlm.hub import Source, find, load_vggt, read_weights, weight_files
+from g2vlm.pathway_config import NoPathway, PathwayConfig, from_fields, to_fields
+from g2vlm.pathways.base import GeometryEncoder
+
+PATHWAY_FILE = "pathway.json"
+PATHWAY_WEIGHTS = "pathway.safetensors"
+ENCODER_WEIGHTS = "encoder.safetensors"
+_TIED, _EMBEDDING = "lm_head.weight", "model.language_model.embed_tokens.weight"
+
+
+@dataclass(frozen=True)
+class Opened:
+    """A checkpoint of a host, its weights taken apart and not yet read into memory.
+
+    encoder: the shape of its VGGT; None where the host read another encoder, which must then be given.
+    """
+
+    model: PreTrainedConfig
+    pathway: PathwayConfig
+    encoder: VggtConfig | None
+    parts: Parts
+    folder: Path
+
+
+def is_host(folder: Path) -> bool:
+    """Whether a folder holds a host, as we save it or as published."""
+    config = folder / "config.json"
+    return (folder / PATHWAY_FILE).is_file() or (config.is_file() and add_on.is_add_on(read_json(config)))
+
+
+def load_host(
+    source: Source,
+    *,
+    encoder: GeometryEncoder | Source | None = None,
+    encoder_config: VggtConfig = VGGT_1B,
+    device: str | torch.device = "cpu",
+    dtype: torch.dtype | None = None,
+) -> Host:
+    """A host in evaluation mode with every weight accounted for.
+
+    encoder: the geometry encoder itself, or where its published weights lie; None: those beside or among the host's, or
+    else VGGT-1B from the hub. encoder_config: shape of the VGGT of a published checkpoint, which does not say it.
+    dtype: of stock model and pathway; None keeps each tensor's own. The encoder always keeps its own.
+
+    Raises ValueError with all missing, unexpected and mis-shaped names together, and where weights and configuration
+    are of different pathways.
+    """
+    opened = open_host(find(source), encoder_config)
+    model = build_stock(opened, device=device, dtype=dtype)
+    host = Host(model, opened.pathway, _encoder(opened, encoder, device))
+    check_fit(_shapes(host.pathway), opened.parts.pathway, f"the pathway {opened.pathway}")
+    host.pathway.load_state_dict({name: x.to(device, dtype) for name, x in opened.parts.pathway.items()}, assign=True)
+    return host.eval()
+
+
+def open_host(folder: Path, encoder_config: VggtConfig = VGGT_1B) -> Opened:
+    """Configurations and weights of a host's folder."""
+    fields = read_json(folder / "config.json")
+    weights = read_weights(weight_files(folder))
+    if (folder / PATHWAY_FILE).is_file():
+        stored = read_json(folder / PATHWAY_FILE)
+        pathway = from_fields(stored["pathway"])
+        shape = None if stored["encoder"] is None else VggtConfig(**stored["encoder"])
+        beside = [
+            read_weights([folder / name]) if (folder / name).is_file() else {}
+            for name in (PATHWAY_WEIGHTS, ENCODER_WEIGHTS)
+        ]
+        parts = Parts(add_on.take_apart(weights, NoPathway()).stock, *beside)
+    elif add_on.is_add_on(fields):
+        shape = add_on.read_encoder_config(fields, encoder_config)
+        pathway = add_on.read_config(fields, weights, shape)
+        parts = add_on.take_apart(weights, pathway)
+    else:
+        raise ValueError(
+            f"{folder}: neither {PATHWAY_FILE} nor a config.json with use_geometry_encoder; this is not a host's checkpoint"
+        )
+    return Opened(stock_config(add_on.stock_fields(fields)), pathway, shape, parts, folder)
+
+
+def stock_config(fields: Mapping[str, Any]) -> PreTrainedConfig:
+    """The configuration of a stock model that can be a host."""
+    if (kind := fields.get("model_type")) not in FAMILIES:
+        raise ValueError(f"model_type is {kind!r}; a host must be one of {tuple(FAMILIES)}")
+    return CONFIG_MAPPING[kind].from_dict(dict(fields))
+
+
+def empty_stock(config: PreTrainedConfig) -> PreTrainedModel:
+    """A stock model whose parameters have shapes but no memory yet; buffers are real."""
+    with init_empty_weights(include_buffers=False), no_init_weights():
+        return FAMILIES[config.model_type](config)
+
+
+def build_stock(
+    opened: Opened, *, device: str | torch.device = "cpu", dtype: torch.dtype | None = None
+) -> PreTrainedModel:
+    """The stock model of a checkpoint, in evaluation mode."""
+    model = empty_stock(opened.model)
+    weights = dict(opened.parts.stock)
+    if opened.model.tie_word_embeddings and _EMBEDDING in weights:
+        embedding = weights[_EMBEDDING]
+        head = weights.setdefault(_TIED, embedding)
+        if head is not embedding and not torch.equal(head, embedding):
+            raise ValueError(
+                "config.json ties lm_head to the embedding, but the weights hold two different ones; "
+                "set tie_word_embeddings to false"
+            )
+    check_fit(_shapes(model), weights, f"a stock {opened.model.model_type}")
+    model.load_state_dict({name: x.to(device, dtype) for name, x in weights.items()}, assign=True)
+    model.tie_weights()
+    nn.Module.to(model, device)  # buffers follow the weights and keep float32
+    if (opened.folder / "generation_config.json").is_file():
+        model.generation_config = GenerationConfig.from_pretrained(opened.folder)
+    return model.eval()
+
+
+def _encoder(
+    opened: Opened, given: GeometryEncoder | Source | None, device: str | torch.device
+) -> GeometryEncoder | None:
+    if isinstance(opened.pathway, NoPathway):
+        return None
+    if given is not None and not isinstance(given, str | Path):
+        return given
+    if opened.encoder is None:
+        raise ValueError(f"{opened.folder}: this host read an encoder other than VGGT; pass it as encoder=...")
+    if given is not None:
+        return load_vggt(given, opened.encoder, device=device)
+    if opened.parts.encoder:
+        return vggt.build(opened.parts.encoder, opened.encoder, device=device)
+    return load_vggt(config=opened.encoder, device=device)
+
+
+def save_host(host: Host, folder: Source, *, with_encoder: bool = False, overwrite: bool = False) -> None:
+    """Write a host's folder, all of it or nothing.
+
+    with_encoder: also the frozen encoder's weights, a copy of published ones as a rule; without them `load_host` asks for
+    them again. overwrite: replace a folder that is not empty.
+    """
+    encoder = host.encoder if isinstance(host.encoder, Vggt) else None
+    if with_encoder and encoder is None:
+        raise ValueError(
+            f"with_encoder is True, but the encoder is {type(host.encoder).__name__}; only a VGGT is written"
+        )
+    shape = None if encoder is None else asdict(encoder.config)
+    with whole_folder(Path(folder), overwrite=overwrite) as partial:
+        host.model.save_pretrained(partial)
+        text = json.dumps({"pathway": to_fields(host.config), "encoder": shape}, indent=2)
+        (partial / PATHWAY_FILE).write_text(text + "\n")
+        _write(host.pathway.state_dict(), partial / PATHWAY_WEIGHTS)
+        if with_encoder and encoder is not None:
+            _write(vggt.from_ours(encoder.state_dict()), partial / ENCODER_WEIGHTS)
+
+
+def _write(weights: StateDict, path: Path) -> None:
+    save_file({name: x.detach().cpu().contiguous() for name, x in weights.items()}, path, metadata={"format": "pt"})
+    path.chmod(0o644)  # safetensors writes for the owner alone
+
+
+def _shapes(module: nn.Module) -> dict[str, tuple[int, ...]]:
+    return {name: tuple(x.shape) for name, x in module.state_dict().items()}
