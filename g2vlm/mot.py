@@ -161,9 +161,9 @@ class MoTDecoder(nn.Module):
         keep_layers: bool = False,
     ) -> tuple[Float[Tensor, "tokens width"], list[Float[Tensor, "tokens width"]]]:
         """Hidden states after the final norms, in sequence order, and (if kept) after each block."""
-        parts = Tokens(*x[layout.order].split(layout.counts))
+        parts = entering = Tokens(*x[layout.order].split(layout.counts))
         kept = []
-        for parts in self.block_outputs(parts, layout, cache):
+        for parts in self.block_outputs(entering, layout, cache):
             if keep_layers:
                 kept.append(torch.cat(parts)[layout.restore])
         return torch.cat(self.norm(parts))[layout.restore], kept
@@ -171,12 +171,12 @@ class MoTDecoder(nn.Module):
     def block_outputs(self, x: Tokens, layout: Layout, cache: Cache | None = None) -> Iterator[Tokens]:
         """Tokens behind each block, which does not run before they are asked for."""
         angles = self.angles(layout)
-        for layer, output in zip(self.layers, self.outputs, strict=True):
+        for layer in self.layers:
             if self.gradient_checkpointing and self.training:
                 x = checkpoint(layer, x, angles, layout, cache, use_reentrant=False)
             else:
                 x = layer(x, angles, layout, cache)
-            x = output(x)
+            x = self.outputs[layer.index](x)
             yield x
 
     def angles(self, layout: Layout) -> Float[Tensor, "tokens half"]:
