@@ -17,6 +17,7 @@ from transformers import (
     Qwen3_5ForConditionalGeneration,
 )
 
+from g2vlm.config import G2VLMConfig
 from g2vlm.layout import Layout
 from g2vlm.model import G2VLM
 from g2vlm.mot import Tokens
@@ -31,7 +32,7 @@ FAMILIES: dict[str, type[PreTrainedModel]] = {
 }
 """Stock models that can be hosts, by the `model_type` of their configurations; all have `model.language_model.layers`."""
 
-NATIVE = G2VLM.config_class.model_type
+NATIVE = G2VLMConfig.model_type
 
 Images = Sequence[Float[Tensor, "3 _height _width"]]
 """RGB in [0, 1], one per image of a batch, in the order of the placeholders."""

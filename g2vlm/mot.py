@@ -171,12 +171,12 @@ class MoTDecoder(nn.Module):
     def block_outputs(self, x: Tokens, layout: Layout, cache: Cache | None = None) -> Iterator[Tokens]:
         """Tokens behind each block, which does not run before they are asked for."""
         angles = self.angles(layout)
-        for layer in self.layers:
+        for index, layer in enumerate(self.layers):
             if self.gradient_checkpointing and self.training:
                 x = checkpoint(layer, x, angles, layout, cache, use_reentrant=False)
             else:
                 x = layer(x, angles, layout, cache)
-            x = self.outputs[layer.index](x)
+            x = self.outputs[index](x)
             yield x
 
     def angles(self, layout: Layout) -> Float[Tensor, "tokens half"]:

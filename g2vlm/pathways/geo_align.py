@@ -73,13 +73,11 @@ class FeatureBank(nn.Module):
         self.norms = nn.ModuleList(NORMS[config.norm](config.geometry_width, eps=EPS) for _ in self.layers)
         num_projectors = 1 if config.projector == "shared" else len(self.layers)
         self.projectors = nn.ModuleList(
-            Mlp(MERGE**2 * config.geometry_width, config.hidden_width, width) for _ in range(num_projectors)
+            _mlp(MERGE**2 * config.geometry_width, config.hidden_width, width) for _ in range(num_projectors)
         )
-        for projector in self.projectors:
-            _init_mlp(projector)
 
     def forward(self, features: Cells) -> Float[Tensor, "tokens layers width"]:
-        dtype = self.norms[0].weight.dtype
+        dtype = next(self.parameters()).dtype
         joined = [
             norm(features[layer].to(dtype)).flatten(1) for layer, norm in zip(self.layers, self.norms, strict=True)
         ]
@@ -97,8 +95,7 @@ class Router(nn.Module):
     def __init__(self, width: int, hidden: int, num_layers: int, top_k: int):
         super().__init__()
         self.top_k = top_k
-        self.scores = Mlp(width, hidden, num_layers)
-        _init_mlp(self.scores)
+        self.scores = _mlp(width, hidden, num_layers)
 
     def forward(self, rows: Float[Tensor, "tokens width"]) -> Float[Tensor, "tokens layers"]:
         scores = self.scores(rows)
@@ -124,9 +121,11 @@ def _router_of(config: GeoAlign, width: int) -> nn.Module:
     return Router(width, config.router_width, num_layers, config.top_k)
 
 
-def _init_mlp(mlp: nn.Module) -> None:
+def _mlp(width: int, hidden: int, out: int) -> Mlp:
+    mlp = Mlp(width, hidden, out)
     init_linear(mlp.fc1)
     init_linear(mlp.fc2)
+    return mlp
 
 
 # --- fusions: v of the visual tokens, g what they took of the bank ----------------------------------------------------
