@@ -71,7 +71,17 @@ def load_host(
     Raises ValueError with all missing, unexpected and mis-shaped names together, and where weights and configuration
     are of different pathways.
     """
-    opened = open_host(find(source), encoder_config)
+    return build_host(open_host(find(source), encoder_config), encoder=encoder, device=device, dtype=dtype)
+
+
+def build_host(
+    opened: Opened,
+    *,
+    encoder: GeometryEncoder | Source | None = None,
+    device: str | torch.device = "cpu",
+    dtype: torch.dtype | None = None,
+) -> Host:
+    """The host of an opened checkpoint; arguments as of `load_host`."""
     model = build_stock(opened, device=device, dtype=dtype)
     host = Host(model, opened.pathway, _encoder(opened, encoder, device))
     check_fit(_shapes(host.pathway), opened.parts.pathway, f"the pathway {opened.pathway}")
