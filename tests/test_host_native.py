@@ -9,6 +9,8 @@ from hosts import CHANNELS, PATCH, PatchEncoder
 
 from g2vlm.expert_encoder import ExpertEncoder
 from g2vlm.host import Host
+from g2vlm.host_hub import is_host, load_host, save_host
+from g2vlm.hub import load_model
 from g2vlm.layout import Picture, Text, ViewBlock
 from g2vlm.pathway_config import GeoAlign, NoPathway, PreDecoder, SpatialStack
 from g2vlm.pathways.geo_align import recorded_routing
@@ -264,6 +266,27 @@ def test_a_g2vlm_can_be_the_geometry_encoder_of_another():
     inputs = {"input_ids": sample(0)} | pictures(0) | {"geometry_images": images}
     plain = logits(Host(model_of(), config, encoder), inputs)
     assert (logits(host, inputs) - plain).abs().max() > 1e-3
+
+
+# --- on disk ----------------------------------------------------------------------------------------------------------
+
+
+@each_pathway
+def test_what_is_saved_says_the_same_when_it_is_loaded(config, tmp_path):
+    host, inputs = host_of(config), inputs_of(0, 1)
+    save_host(host, tmp_path / "host")
+    loaded = load_host(tmp_path / "host", encoder=PatchEncoder())
+    assert is_host(tmp_path / "host")
+    assert loaded.config == config
+    assert torch.equal(logits(loaded, inputs), logits(host, inputs))
+    plain = load_model(tmp_path / "host")
+    assert all(torch.equal(x, y) for x, y in zip(plain.parameters(), host.model.parameters(), strict=True))
+
+
+def test_the_encoder_of_a_saved_host_has_to_be_given(tmp_path):
+    save_host(host_of(ROUTED), tmp_path / "host")
+    with pytest.raises(ValueError, match="read an encoder other than VGGT; pass it as encoder="):
+        load_host(tmp_path / "host")
 
 
 # --- what is refused --------------------------------------------------------------------------------------------------

@@ -4,15 +4,26 @@ import io
 from collections.abc import Sequence
 
 import numpy as np
-from jaxtyping import Float, UInt8
+from jaxtyping import Float, Int, UInt8
 from PIL import Image, ImageDraw, ImageFont
+from torch import Tensor
 
 from g2vlm.drawing import FAINT, INK, PAPER, even_colours, panel
+from g2vlm.pathways.base import MERGE
 
 PANEL, GAP, HEADER, BAR = 240, 12, 56, 16
 
 Weights = Float[np.ndarray, "rows columns layers"]
 """What each token of a picture took of each layer of the bank; a token's weights sum to 1."""
+
+
+def weights_of_pictures(
+    routing: Float[Tensor, "tokens layers"], image_grid_thw: Int[Tensor, "pictures 3"]
+) -> list[Weights]:
+    """What `pathways.geo_align.recorded_routing` gives for a batch, picture by picture."""
+    grids = [(rows // MERGE, columns // MERGE) for _, rows, columns in image_grid_thw.tolist()]
+    parts = routing.float().cpu().split([rows * columns for rows, columns in grids])
+    return [part.unflatten(0, grid).numpy() for part, grid in zip(parts, grids, strict=True)]
 
 
 def routing_overview(

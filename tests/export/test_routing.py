@@ -2,10 +2,11 @@ import io
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from g2vlm.drawing import even_colours
-from g2vlm.export.routing import BAR, GAP, HEADER, PANEL, routing_overview
+from g2vlm.export.routing import BAR, GAP, HEADER, PANEL, routing_overview, weights_of_pictures
 
 LAYERS = (4, 5, 7)
 COLOURS = even_colours(np.linspace(0, 1, 3))
@@ -47,3 +48,10 @@ def test_there_is_a_row_for_every_picture():
 def test_weights_of_other_layers_are_refused():
     with pytest.raises(ValueError, match="weights are of 3 layers, but layers names 2; name each of them"):
         routing_overview([np.zeros((28, 28, 3), np.uint8)], [WEIGHTS], (4, 5))
+
+
+def test_tokens_of_a_batch_are_dealt_out_to_its_pictures_row_by_row():
+    routing = torch.arange(24.0).view(8, 3)
+    first, second = weights_of_pictures(routing, torch.tensor([[1, 2, 4], [1, 4, 6]]))
+    assert first.tolist() == routing[:2].view(1, 2, 3).tolist()
+    assert second.tolist() == routing[2:].view(2, 3, 3).tolist()
