@@ -72,6 +72,12 @@ def merge_cells(features: Float[Tensor, "views rows columns channels"]) -> Float
     return rearrange(even, "v (r i) (c j) d -> v (r c) (i j) d", i=MERGE, j=MERGE)
 
 
+def cells_size(cells: tuple[int, int], patch: int) -> tuple[int, int]:
+    """(height, width) in pixels of the geometry image whose cells are these rows and columns of visual tokens."""
+    rows, columns = cells
+    return MERGE * patch * rows, MERGE * patch * columns
+
+
 class GeometryMerger(Mlp):
     """The four patches of a cell as one token of the decoder: norm, 2 x 2 concat, linear, GELU, linear.
 
