@@ -207,18 +207,23 @@ def save_host(
         raise ValueError(
             f"with_encoder is True, but the encoder is {type(host.encoder).__name__}; only a VGGT is written"
         )
-    shape = None if encoder is None else asdict(encoder.config)
     with whole_folder(Path(folder), overwrite=overwrite) as partial:
         write_tokenizer(tokenizer, partial)
         if isinstance(host.model, G2VLM):
             write_ours(host.model.config, stored_weights(host.model), partial)
         else:
             host.model.save_pretrained(partial)
-        text = json.dumps({"pathway": to_fields(host.config), "encoder": shape}, indent=2)
-        (partial / PATHWAY_FILE).write_text(text + "\n")
-        _write(host.pathway.state_dict(), partial / PATHWAY_WEIGHTS)
+        write_pathway(host, host.pathway.state_dict(), partial)
         if with_encoder and encoder is not None:
             _write(vggt.from_ours(encoder.state_dict()), partial / ENCODER_WEIGHTS)
+
+
+def write_pathway(host: Host, weights: StateDict, folder: Path) -> None:
+    """Put what makes a host of a model into the model's folder; weights: of the pathway, by the names of its state."""
+    shape = asdict(host.encoder.config) if isinstance(host.encoder, Vggt) else None
+    text = json.dumps({"pathway": to_fields(host.config), "encoder": shape}, indent=2)
+    (folder / PATHWAY_FILE).write_text(text + "\n")
+    _write(weights, folder / PATHWAY_WEIGHTS)
 
 
 def _write(weights: StateDict, path: Path) -> None:
