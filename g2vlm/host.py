@@ -56,7 +56,7 @@ class Prompt:
         """Visual tokens of the columns from `start` on; samples may have become beams, columns may lie behind the prompt."""
         samples, columns = shape
         start -= self.first_column
-        rows = self.rows[:, start : start + columns].repeat_interleave(samples // len(self.rows), 0)
+        rows = self.rows[:, start : start + columns].repeat(samples // len(self.rows), 1)
         return F.pad(rows, (0, columns - rows.shape[1]), value=-1)
 
 
@@ -152,7 +152,7 @@ class Host(nn.Module):
     ) -> Any:
         """What the model's `generate` gives; beams and several answers per prompt share the prompt's geometry.
 
-        With a cache from an earlier call, ids are those of the whole conversation, images those of its new part.
+        With a cache from an earlier call, ids are those of the whole conversation, and images are not given again.
         """
         is_visual = input_ids == self.image_token
         is_visual[:, : _length(inputs.get("past_key_values"))] = False

@@ -11,6 +11,7 @@ from transformers.models.qwen2_vl.configuration_qwen2_vl import Qwen2VLTextConfi
 
 from g2vlm.config import G2VLMConfig, HeadsConfig, TokenIds
 from g2vlm.convert import official
+from g2vlm.encoders.vggt import Vggt, VggtConfig
 from g2vlm.layout import Grid, Picture, Segment, Text
 from g2vlm.model import G2VLM
 
@@ -71,6 +72,25 @@ def small_model(config: G2VLMConfig | None = None, *, seed: int = 0) -> G2VLM:
     """A model in evaluation mode whose weights are large enough for every part to matter."""
     torch.manual_seed(seed)
     model = G2VLM(config or small_config()).eval()
+    with torch.no_grad():
+        for weight in model.parameters():
+            weight += 0.2 * torch.randn_like(weight)
+    return model
+
+
+def small_vggt(*, seed: int = 0, **options: Any) -> Vggt:
+    """Three layers at width 16, patches of 4 x 4 pixels, weights large enough for every part to matter; options as in VggtConfig."""
+    shape: dict[str, Any] = {
+        "token_width": 16,
+        "depth": 3,
+        "num_heads": 2,
+        "dino_depth": 1,
+        "dino_num_heads": 2,
+        "num_registers": 3,
+    }
+    sizes = {"mlp_ratio": 2, "patch": 4, "image_size": 16}
+    torch.manual_seed(seed)
+    model = Vggt(VggtConfig(**(shape | sizes | options))).eval()
     with torch.no_grad():
         for weight in model.parameters():
             weight += 0.2 * torch.randn_like(weight)

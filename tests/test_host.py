@@ -249,16 +249,38 @@ def test_other_ways_to_read_the_prompt_say_the_same(family, config, way):
 @each_pathway
 def test_beams_of_a_batch_are_those_of_its_samples(family, config):
     host = host_of(family, config)
-    options = {"max_new_tokens": 4, "num_beams": 3, "num_return_sequences": 2, "do_sample": False}
-    together = host.generate(**prompts(family, *IMAGES).inputs, **options)[:, -4:]
-    first = host.generate(**prompts(family, IMAGES[0]).inputs, **options)[:, -4:]
-    second = host.generate(**prompts(family, IMAGES[1], first=1).inputs, **options)[:, -4:]
-    assert torch.equal(together, torch.cat([first, second]))
+    options = GREEDY | {"max_new_tokens": 5, "num_beams": 2, "num_return_sequences": 2, "output_scores": True}
+    together, first, second = (
+        host.generate(**batch.inputs, **options)
+        for batch in (
+            prompts(family, *IMAGES),
+            prompts(family, IMAGES[0]),
+            prompts(family, IMAGES[1], first=1),
+        )
+    )
+    alone = torch.cat([x.sequences[:, -5:] for x in (first, second)])
+    assert torch.equal(together.sequences[:, -5:], alone)
+    scores = torch.cat([first.sequences_scores, second.sequences_scores])
+    torch.testing.assert_close(together.sequences_scores, scores, rtol=0, atol=1e-4)  # worst seen 1e-5, Qwen3.5
 
 
 @each_family
 @each_pathway
-def test_a_second_turn_goes_on_behind_its_cache(family, config):
+def test_a_second_question_needs_no_images_again(family, config):
+    host, batch = host_of(family, config), prompts(family, *IMAGES)
+    first = host.generate(**batch.inputs, max_new_tokens=2, **GREEDY)
+    ids = torch.cat([first.sequences, torch.tensor([[20, 21], [22, 23]])], 1)
+    mask = torch.cat([batch.inputs["attention_mask"], torch.ones(2, 4, dtype=torch.long)], 1)
+    types = torch.cat([batch.inputs["mm_token_type_ids"], torch.zeros(2, 4, dtype=torch.int)], 1)
+    second = host.generate(ids, attention_mask=mask, past_key_values=first.past_key_values, max_new_tokens=1, **GREEDY)
+    whole = batch.inputs | {"input_ids": ids, "attention_mask": mask, "mm_token_type_ids": types}
+    expected = logits(host, whole)[:, -1]
+    torch.testing.assert_close(second.logits[0], expected, rtol=0, atol=2e-4)  # worst seen 3e-5, Qwen3.5
+
+
+@each_family
+@each_pathway
+def test_a_prompt_may_come_in_two_parts_each_with_an_image(family, config):
     host, batch = host_of(family, config), prompts(family, [(2, 4), (4, 4)])
     host.encoder.scene_share = 0.0  # or the first image would look different beside the second
     grids, first, patches = batch.inputs["image_grid_thw"], 6, 8  # columns and patches up to the first image's end

@@ -13,12 +13,12 @@ from torch import Tensor, nn
 
 from g2vlm import hub, presets
 from g2vlm.config import G2VLMConfig, TokenIds
-from g2vlm.convert import official
+from g2vlm.convert import official, vggt
 from g2vlm.convert.dinov2 import from_transformers
 from g2vlm.geometry.rotation import rotation_from_nine
 from g2vlm.model import G2VLM
 from g2vlm.processor import byte_tokenizer
-from tests.builders import released_config, small_config, small_model
+from tests.builders import released_config, small_config, small_model, small_vggt
 
 
 @pytest.fixture(scope="module")
@@ -492,3 +492,26 @@ def test_the_tokenizer_travels_with_the_weights(tmp_path):
     words = hub.processor_of(hub.read_checkpoint(tmp_path / "model")).words
     assert len(words("ab")) == 1
     assert hub.tokenizer_at(tmp_path / "model").decode(words("ab<|im_end|>")) == "ab<|im_end|>"
+
+
+# Geometry encoders
+
+
+def test_a_published_vggt_is_loaded_without_its_heads(tmp_path):
+    encoder = small_vggt()
+    heads = {"camera_head.token_norm.weight": torch.ones(3), "track_head.tracker.corr_mlp.fc1.bias": torch.ones(2)}
+    save_file(vggt.from_ours(encoder.state_dict()) | heads, tmp_path / "model.safetensors")
+    loaded = hub.load_vggt(tmp_path, encoder.config)
+    assert_same_bits(dict(loaded.state_dict()), dict(encoder.state_dict()))
+    assert not loaded.training
+    assert not any(weight.requires_grad for weight in loaded.parameters())
+    assert hub.load_vggt(tmp_path, encoder.config, dtype=torch.bfloat16).camera_token.dtype == torch.bfloat16
+
+
+def test_a_vggt_with_weights_that_are_no_numbers_is_refused(tmp_path):
+    encoder = small_vggt()
+    broken = {"aggregator.camera_token": torch.full((1, 2, 1, 16), torch.nan)}
+    save_file(vggt.from_ours(encoder.state_dict()) | broken, tmp_path / "model.safetensors")
+    with pytest.raises(ValueError, match="1 weights hold NaN or infinity") as error:
+        hub.load_vggt(tmp_path, encoder.config)
+    assert "aggregator.camera_token" in str(error.value)

@@ -78,6 +78,11 @@ def test_angles_of_a_grid_run_along_rows_and_begin_with_the_row():
     assert angles.tolist() == [[r, r, c, c] for r in (0, 1) for c in (0, 1, 2)]
 
 
+def test_rows_and_columns_may_be_numbered_from_one():
+    angles = grid_angles(2, 3, 8, 1.0, torch.device("cpu"), first=1)
+    assert angles.tolist() == [[r, r, c, c] for r in (1, 2) for c in (1, 2, 3)]
+
+
 def test_frequencies_fall_from_one_towards_the_inverse_base():
     angles = planar_angles(torch.tensor([[1, 0]]), grid_angles(1, 2, 16, 100.0, torch.device("cpu"))[1, 4:])
     torch.testing.assert_close(angles[0, :4], torch.tensor([1.0, 100**-0.25, 100**-0.5, 100**-0.75]))

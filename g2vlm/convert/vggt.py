@@ -49,24 +49,27 @@ def is_vggt(name: str) -> bool:
 
 
 def aggregator_of(weights: Mapping[str, Tensor]) -> StateDict:
-    """The weights of a VGGT, whatever stands before their names, without it and without those of the heads.
+    """The weights of a VGGT by its own names, whatever stands before them, without those of the heads.
 
-    ValueError where the same weights come twice and differ.
+    A name that is none of VGGT's stays as it is. ValueError where the same weights come twice and differ.
     """
     copies: dict[str, StateDict] = {}
+    strangers: StateDict = {}
     for name, tensor in weights.items():
         prefix, own = _split(name)
-        if not own.startswith(HEADS):
+        if own.startswith(_AGGREGATOR):
             copies.setdefault(prefix, {})[own] = tensor
+        elif not own.startswith(HEADS):
+            strangers[name] = tensor
     first, *others = sorted(copies, key=PREFIXES.index) or [""]
     for other in others:
         compared = copies[first].keys() | copies[other].keys()
         if differ := [name for name in sorted(compared) if not _is_same(name, copies[first], copies[other])]:
             raise ValueError(
-                f"the weights hold a VGGT under {first!r} and one under {other or 'no prefix'!r}, which differ; "
-                f"remove one of them:\n{listing(differ)}"
+                f"the weights hold {first}aggregator and {other}aggregator, which differ; remove one of them:\n"
+                + listing(differ)
             )
-    return copies.get(first, {})
+    return copies.get(first, {}) | strangers
 
 
 def _split(name: str) -> tuple[str, str]:

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from g2vlm.convert.names import inverse, listing, rename, translate
+from g2vlm.convert.names import check_fit, inverse, listing, rename, translate
 
 TABLE = {"a.{i}.left": "b.{i}.links", "a.{i}.left.0": "b.{i}.nought", "seq.2": "last", "c": "d", "raw.*": "cooked.*"}
 
@@ -53,3 +53,18 @@ def test_a_listing_names_a_single_layer_plainly():
 def test_a_listing_joins_endings_only_where_all_else_agrees():
     names = ["layers.0.q.weight", "layers.1.q.weight", "layers.1.q.bias", "norm.weight", "norm.bias"]
     assert listing(names) == "  layers.{0-1}.q.weight\n  layers.1.q.bias\n  norm.{weight,bias}"
+
+
+def test_all_that_does_not_fit_is_reported_together():
+    expected = {"a.weight": (2, 3), "b.0.bias": (4,), "b.1.bias": (4,)}
+    check_fit(expected, {name: torch.zeros(shape) for name, shape in expected.items()}, "a test")
+    with pytest.raises(ValueError, match="the weights do not fit a test") as error:
+        check_fit(expected, {"a.weight": torch.zeros(3, 2), "c": torch.zeros(1)}, "a test", cure=" (find them)")
+    assert str(error.value).splitlines()[1:] == [
+        "2 missing (find them):",
+        "  b.{0-1}.bias",
+        "1 unexpected:",
+        "  c",
+        "1 of another shape:",
+        "  a.weight: (3, 2), the model has (2, 3)",
+    ]

@@ -4,11 +4,13 @@ from tests.parity.run import Case
 from tests.parity.vggt import vggt_rows
 
 
-@pytest.mark.parametrize("folder", ["a", "b"])
-def test_the_encoder_reproduces_the_recorded_features(shared, folder, capsys):
-    case = Case(folder, {}, {})
-    for name, recorded, ours, tolerance in vggt_rows(shared / "goldens" / "pathways" / folder):
-        case.add(name, ours, recorded, tolerance)
+@pytest.mark.parametrize("name", ["a", "b"])
+def test_the_encoder_reproduces_the_recorded_features(shared, name):
+    folder = shared / "goldens" / "pathways" / name
+    if not folder.is_dir():
+        pytest.skip(f"no recorded numbers of pathways: {folder.relative_to(shared)} is not in {shared.name}/")
+    case = Case(name, {}, {})
+    for row in vggt_rows(folder):
+        case.add(row.name, row.ours, row.recorded, row.tolerance)
     assert case.rows
-    print(*(f"{row.tensor:<50} {row.error:9.2e}" for row in sorted(case.rows, key=lambda row: row.tensor)), sep="\n")
     assert [row for row in case.rows if not row.is_ok] == []

@@ -18,7 +18,7 @@ from g2vlm.convert import vggt
 from g2vlm.encoders.vggt import Vggt, VggtConfig
 from tests.parity.run import Tolerance
 
-FEATURES = Tolerance(5e-5)  # 0: bit for bit on the CPU this was written on, with one thread
+FEATURES = Tolerance(5e-5)  # 0: bit for bit on the CPU this was written on
 
 
 class Compared(NamedTuple):
