@@ -1,6 +1,7 @@
 """Hosts by name: a language model, the pathway that geometry takes into it, and the frozen encoder that it reads."""
 
 from dataclasses import dataclass, replace
+from typing import Any
 
 from transformers import PreTrainedConfig, Qwen2_5_VLConfig
 
@@ -23,7 +24,7 @@ TINY_VGGT = VggtConfig(
 )  # fmt: skip
 """VGGT in miniature: 112-pixel views of 8 x 8 patches."""
 
-_TINY_SIZES = {"geometry_width": 2 * TINY_VGGT.token_width, "hidden_width": 256}
+_TINY_SIZES: dict[str, Any] = {"geometry_width": 2 * TINY_VGGT.token_width, "hidden_width": 256}
 
 
 def geoalign_4b() -> HostPreset:

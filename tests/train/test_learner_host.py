@@ -136,6 +136,6 @@ def test_a_run_trains_a_host_and_goes_on_with_it(processor, tmp_path, monkeypatc
     assert all(
         not torch.equal(first[name], second[name]) for name in ("bank.projectors.0.fc1.weight", "fusions.0.out.weight")
     )
+    zero = replace(recipe, engine=EngineRecipe("zero3"))
     with pytest.raises(ValueError, match=r"engine\.kind is zero3, which removes the hooks"):
-        zero = replace(recipe, engine=EngineRecipe("zero3"))
         run.run(zero, tmp_path / "zero", host_of=lambda model: Host(model, ROUTED, PatchEncoder()))
