@@ -58,10 +58,15 @@ def images(kind):
 
 
 @pytest.mark.parametrize("geometry", ["on", "blank", "shuffled"])
-def test_an_answer_takes_the_best_token_of_a_whole_forward_each_time(predictor, geometry):
+def test_an_answer_takes_the_best_token_of_a_whole_forward_each_time(predictor, geometry, monkeypatch):
+    seen, encode = [], predictor.host.encoder.encode
+    monkeypatch.setattr(
+        predictor.host.encoder, "encode", lambda views, layers: seen.append(views) or encode(views, layers)
+    )
     answer = predictor.answer(PHOTOS, QUESTION, marks=MARKS, boxes=BOXES, max_new_tokens=LENGTH, geometry=geometry)
     assert answer.text == by_whole_forwards(predictor, images(geometry))
     assert answer.num_new_tokens == LENGTH
+    assert torch.equal(seen[0], torch.stack(images(geometry)))
 
 
 def test_what_the_encoder_sees_matters(predictor):

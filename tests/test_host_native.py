@@ -128,16 +128,16 @@ def test_geometry_enters_at_visual_rows_only_and_before_the_next_block(config, d
     assert (states(host, swapped)[depth][visual] - expected).abs().max() > 0.05
 
 
-def test_views_of_the_geometric_expert_are_left_alone():
-    host = host_of(INSIDE)
-    grids = ((2, 2), (2, 2))
-    ids = prompt(ViewBlock(grids), *map(Picture, PICTURES[0]), Text(4))
+@pytest.mark.parametrize(("site", "depth"), [("pre", 0), (2, 3)])
+def test_views_of_the_geometric_expert_are_left_alone(site, depth):
+    config, grids = replace(ROUTED, decoder_layers=(site,)), ((2, 2), (2, 2))
+    host, ids = host_of(config), prompt(ViewBlock(grids), *map(Picture, PICTURES[0]), Text(4))
     inputs = {"input_ids": ids, "views": random_views(*grids)} | pictures(0)
-    plain = states(host_of(INSIDE, moved=False), inputs)
-    moved = states(host, inputs)
+    plain, moved = states(host_of(config, moved=False), inputs), states(host, inputs)
     visual = is_visual(inputs)
-    expected = expected_at(host, "pre", plain[0][visual], inputs)
-    torch.testing.assert_close(moved[0][visual], expected, rtol=0, atol=1e-5)
+    assert torch.equal(plain[depth][~visual], moved[depth][~visual])
+    expected = expected_at(host, site, plain[depth][visual], inputs)
+    torch.testing.assert_close(moved[depth][visual], expected, rtol=0, atol=1e-5)
     is_view = ids == TOKENS.view_patch
     assert torch.equal(plain[-1][is_view], moved[-1][is_view])
 

@@ -183,7 +183,8 @@ def run(
 ) -> None:
     """Train a recipe's model into the folder `out`, from its newest checkpoint if there is one.
 
-    host_of: makes the model a host, whose pathway is trained and kept beside it; the same for a run and its continuation.
+    host_of: makes the model a host, whose pathway is trained and kept beside it; the same for a run and its continuation. Its
+    encoder's patches are as large as those of the model, for which sources size what the encoder sees.
     Checkpoints are written each `output.save_every` steps and after the last one; `hooks` run before that.
     """
     torch.manual_seed(recipe.seed)

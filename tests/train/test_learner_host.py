@@ -8,6 +8,7 @@ import torch
 
 from g2vlm.data.samples import Bucket
 from g2vlm.data.sources import RoomQuestionSource
+from g2vlm.expert_encoder import ExpertEncoder
 from g2vlm.host import Host
 from g2vlm.host_hub import load_host
 from g2vlm.model import G2VLM
@@ -115,6 +116,8 @@ def test_without_a_pathway_a_host_learns_what_the_model_alone_learns(sample):
 
 def test_a_run_trains_a_host_and_goes_on_with_it(processor, tmp_path, monkeypatch):
     monkeypatch.setattr(run, "model_of", lambda _recipe: (G2VLM(config()), processor))
+    encoder = ExpertEncoder(G2VLM(config()))
+    pathway = replace(ROUTED, encoder_layers=(0, 1), geometry_width=encoder.width)
     source = SourceRecipe("room_questions", inputs=("pictures", "geometry"))
     data = DataRecipe((source,), tokens_per_pack=700, views=(2, 2), resolution=56, aspects=(1.0, 1.0), workers=0)
     recipe = Recipe("hosted", steps=2, strategy="semantic", data=data, output=OutputRecipe(save_every=1))
@@ -124,13 +127,11 @@ def test_a_run_trains_a_host_and_goes_on_with_it(processor, tmp_path, monkeypatc
             replace(recipe, steps=number),
             tmp_path,
             hooks=lambda engine, packs, step: steps.append(step) or (),
-            host_of=lambda model: Host(model, ROUTED, PatchEncoder()),
+            host_of=lambda model: Host(model, pathway, encoder),
         )
     assert steps == [0, 1]
     first, second = (
-        load_host(
-            tmp_path / "checkpoints" / f"step_000000{number}" / "model", encoder=PatchEncoder()
-        ).pathway.state_dict()
+        load_host(tmp_path / "checkpoints" / f"step_000000{number}" / "model", encoder=encoder).pathway.state_dict()
         for number in (1, 2)
     )
     assert all(
@@ -138,4 +139,4 @@ def test_a_run_trains_a_host_and_goes_on_with_it(processor, tmp_path, monkeypatc
     )
     zero = replace(recipe, engine=EngineRecipe("zero3"))
     with pytest.raises(ValueError, match=r"engine\.kind is zero3, which removes the hooks"):
-        run.run(zero, tmp_path / "zero", host_of=lambda model: Host(model, ROUTED, PatchEncoder()))
+        run.run(zero, tmp_path / "zero", host_of=lambda model: Host(model, pathway, encoder))
