@@ -195,7 +195,7 @@ class Session:
             context = self._views
             tails = [torch.cat([self._picture_ids, tail]) for tail in tails]
             patches = [patch for query in queries for patch in self._drawn(query)]
-            pictures = speaker.pictures(patches, scene.picture_grids * len(queries))
+            pictures = speaker.pictures(patches, [scene] * len(queries))
         num_reused = context.ids.shape[1]
         lengths = [num_reused + len(tail) for tail in tails]
         for length in lengths:

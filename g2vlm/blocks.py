@@ -47,12 +47,12 @@ def joined_heads(
 
 
 class Mlp(nn.Module):
-    """Two linear maps with an exact GELU between them."""
+    """Two linear maps with an exact GELU between them. out: channels that come out, if not as many as go in."""
 
-    def __init__(self, width: int, hidden: int):
+    def __init__(self, width: int, hidden: int, out: int | None = None):
         super().__init__()
         self.fc1 = nn.Linear(width, hidden)
-        self.fc2 = nn.Linear(hidden, width)
+        self.fc2 = nn.Linear(hidden, width if out is None else out)
 
     def forward(self, x: Tensor) -> Tensor:
         return self.fc2(F.gelu(self.fc1(x)))

@@ -203,6 +203,13 @@ class G2VLMConfig(PreTrainedConfig):
         """Side of a DINOv2 patch, pixels."""
         return self.dino_config.patch_size
 
+    def grid(self, height: int, width: int) -> tuple[int, int]:
+        """Rows and columns of patches of a view of this size in pixels."""
+        patch = self.patch_size
+        if height % patch or width % patch:
+            raise ValueError(f"a view is {height} x {width} pixels; both sides must be multiples of {patch}: resize it")
+        return height // patch, width // patch
+
     def get_text_config(self, decoder: Any = None, encoder: Any = None) -> Qwen2VLTextConfig:
         """The decoder's shape, which is what caches and generation ask for."""
         return self.text_config

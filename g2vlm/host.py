@@ -1,4 +1,4 @@
-"""A stock Qwen-VL of transformers that hosts a geometry pathway: by hooks on its decoder, never as a subclass."""
+"""A model that hosts a geometry pathway, a stock Qwen-VL or our own: by hooks on its decoder, never as a subclass."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -17,9 +17,13 @@ from transformers import (
     Qwen3_5ForConditionalGeneration,
 )
 
-from g2vlm.pathway_config import NoPathway, PathwayConfig
+from g2vlm.config import G2VLMConfig
+from g2vlm.layout import Layout
+from g2vlm.model import G2VLM
+from g2vlm.mot import Tokens
+from g2vlm.pathway_config import NoPathway, PathwayConfig, Site
 from g2vlm.pathways import build_pathway
-from g2vlm.pathways.base import MERGE, Cells, GeometryEncoder, Site, merge_cells
+from g2vlm.pathways.base import MERGE, Cells, GeometryEncoder, merge_cells
 
 FAMILIES: dict[str, type[PreTrainedModel]] = {
     "qwen2_vl": Qwen2VLForConditionalGeneration,
@@ -27,6 +31,8 @@ FAMILIES: dict[str, type[PreTrainedModel]] = {
     "qwen3_5": Qwen3_5ForConditionalGeneration,
 }
 """Stock models that can be hosts, by the `model_type` of their configurations; all have `model.language_model.layers`."""
+
+NATIVE = G2VLMConfig.model_type
 
 Images = Sequence[Float[Tensor, "3 _height _width"]]
 """RGB in [0, 1], one per image of a batch, in the order of the placeholders."""
@@ -55,9 +61,10 @@ class Prompt:
 
 
 class Host(nn.Module):
-    """A stock model, a pathway and the frozen encoder that it reads.
+    """A model, a pathway and the frozen encoder that it reads.
 
-    The hooks stay on `model` for as long as it lives, and act during calls of the host alone: `model` called by itself is
+    The model is a stock one, or a `G2VLM`, whose pictures for the semantic expert then receive geometry; its own views are
+    left alone. The hooks stay on `model` for as long as it lives, and act during calls of the host alone: `model` called by itself is
     refused as soon as its ids hold image placeholders, because it would answer without the geometry it was trained with.
     Images enter as `geometry_images`, one per image of `image_grid_thw` and sized after it (see `pathways.pictures`); a
     sample's images are encoded together, as one scene. Videos are given as images, frame by frame.
@@ -65,8 +72,8 @@ class Host(nn.Module):
 
     def __init__(self, model: PreTrainedModel, pathway: PathwayConfig, encoder: GeometryEncoder | None = None):
         super().__init__()
-        if model.config.model_type not in FAMILIES:
-            raise ValueError(f"model_type is {model.config.model_type!r}; a host must be one of {tuple(FAMILIES)}")
+        if model.config.model_type not in (known := (*FAMILIES, NATIVE)):
+            raise ValueError(f"model_type is {model.config.model_type!r}; a host must be one of {known}")
         self.model = model
         self.config = pathway
         self.pathway = build_pathway(pathway, model.config.text_config.hidden_size)
@@ -77,13 +84,30 @@ class Host(nn.Module):
         # The columns of the forward that is running, and the features of its prompts, as long as there are any.
         self._prompt: Prompt | None = None
         self._rows: Tensor | None = None
-        decoder = model.model.language_model
-        model.model.register_forward_pre_hook(self._begin, with_kwargs=True)
+        self._layout: Layout | None = None
+        if isinstance(model, G2VLM):
+            self.image_token: int = model.config.tokens.image_patch
+            self._hook_native(model)
+        else:
+            self.image_token = model.config.image_token_id
+            self._hook_stock()
+
+    def _hook_stock(self) -> None:
+        decoder = self.model.model.language_model
+        self.model.model.register_forward_pre_hook(self._begin, with_kwargs=True)
         for site in self.pathway.sites:
             if site == "pre":
-                decoder.register_forward_pre_hook(self._before_decoder, with_kwargs=True)
+                decoder.register_forward_pre_hook(self._before_stock, with_kwargs=True)
             else:
-                decoder.layers[site].register_forward_hook(partial(self._behind_layer, site))
+                decoder.layers[site].register_forward_hook(partial(self._behind_stock, site))
+
+    def _hook_native(self, model: G2VLM) -> None:
+        decoder = model.decoder
+        model.register_forward_pre_hook(self._begin, with_kwargs=True)
+        decoder.register_forward_pre_hook(self._before_native)
+        for site in self.pathway.sites:
+            if site != "pre":
+                decoder.outputs[site].register_forward_hook(partial(self._behind_native, site))
 
     def _check_layers(self) -> None:
         num_layers = self.model.config.text_config.num_hidden_layers
@@ -117,8 +141,8 @@ class Host(nn.Module):
     def forward(
         self, input_ids: Int[Tensor, "samples columns"], geometry_images: Images | None = None, **inputs: Any
     ) -> Any:
-        """The stock model's output; inputs: what its forward takes."""
-        is_visual = input_ids == self.model.config.image_token_id
+        """The model's output; inputs: what its forward takes."""
+        is_visual = input_ids == self.image_token
         first_column = _length(inputs.get("past_key_values"))
         with self._prefill(is_visual, geometry_images, inputs, first_column=first_column):
             return self.model(input_ids=input_ids, **inputs)
@@ -126,11 +150,11 @@ class Host(nn.Module):
     def generate(
         self, input_ids: Int[Tensor, "samples columns"], geometry_images: Images | None = None, **inputs: Any
     ) -> Any:
-        """What the stock model's `generate` gives; beams and several answers per prompt share the prompt's geometry.
+        """What the model's `generate` gives; beams and several answers per prompt share the prompt's geometry.
 
         With a cache from an earlier call, ids are those of the whole conversation, and images are not given again.
         """
-        is_visual = input_ids == self.model.config.image_token_id
+        is_visual = input_ids == self.image_token
         is_visual[:, : _length(inputs.get("past_key_values"))] = False
         with self._prefill(is_visual, geometry_images, inputs, first_column=0):
             return self.model.generate(input_ids=input_ids, **inputs)  # pyright: ignore[reportCallIssue]
@@ -163,7 +187,7 @@ class Host(nn.Module):
         try:
             yield
         finally:
-            self._prompt = self._rows = None
+            self._prompt = self._rows = self._layout = None
 
     @torch.no_grad()
     def features(
@@ -217,31 +241,44 @@ class Host(nn.Module):
 
     def _begin(self, module: nn.Module, args: tuple, inputs: dict[str, Any]) -> None:
         """Finds the visual rows among the columns that this forward reads."""
-        ids: Tensor | None = inputs.get("input_ids")
+        ids: Tensor | None = args[0] if args else inputs.get("input_ids")
         if self._prompt is not None and ids is not None:
             self._rows = self._prompt.rows_at(_length(inputs.get("past_key_values")), ids.shape)
-        elif self.pathway.sites and (ids is None or (ids == self.model.config.image_token_id).any()):
+        elif self.pathway.sites and (ids is None or (ids == self.image_token).any()):
             raise ValueError("this model hosts a geometry pathway, which needs ids and images; call its Host instead")
 
-    def _before_decoder(self, module: nn.Module, args: tuple, inputs: dict[str, Any]) -> tuple[tuple, dict[str, Any]]:
-        return args, inputs | {"inputs_embeds": self._applied("pre", inputs["inputs_embeds"])}
+    def _before_stock(self, module: nn.Module, args: tuple, inputs: dict[str, Any]) -> tuple[tuple, dict[str, Any]]:
+        return args, inputs | {"inputs_embeds": self._applied("pre", inputs["inputs_embeds"], self._rows)}
 
-    def _behind_layer(self, site: Site, module: nn.Module, args: tuple, output: Tensor) -> Tensor:
-        return self._applied(site, output)
+    def _behind_stock(self, site: Site, module: nn.Module, args: tuple, output: Tensor) -> Tensor:
+        return self._applied(site, output, self._rows)
+
+    def _before_native(self, module: nn.Module, args: tuple[Tensor, Layout]) -> tuple[Tensor, Layout]:
+        """Columns of all samples stand in one row here; the layout says in which order the experts take them."""
+        x, self._layout = args
+        if self._rows is None or "pre" not in self.pathway.sites:
+            return args
+        return self._applied("pre", x, self._rows.flatten()), self._layout
+
+    def _behind_native(self, site: Site, module: nn.Module, args: tuple, output: Tokens) -> Tokens:
+        if self._rows is None:
+            return output
+        assert self._layout is not None
+        semantic = self._layout.order[: len(output.semantic)]
+        return output._replace(semantic=self._applied(site, output.semantic, self._rows.flatten()[semantic]))
 
     def _applied(
-        self, site: Site, hidden: Float[Tensor, "samples columns width"]
-    ) -> Float[Tensor, "samples columns width"]:
+        self, site: Site, hidden: Float[Tensor, "*columns width"], rows: Int[Tensor, "*columns"] | None
+    ) -> Float[Tensor, "*columns width"]:
         """Hidden states with the pathway's at the visual rows; the very same tensor where there are none."""
         assert self._prompt is not None
-        assert self._rows is not None
-        is_visual: Bool[Tensor, "samples columns"] = self._rows >= 0
+        assert rows is not None
+        is_visual: Bool[Tensor, "*columns"] = rows >= 0
         if not is_visual.any():
             return hidden
-        chosen = self._rows[is_visual]
+        chosen = rows[is_visual]
         features = {layer: cells[chosen] for layer, cells in self._prompt.features.items()}
-        rows = self.pathway.apply_at(site, hidden[is_visual], features)
-        return hidden.masked_scatter(is_visual[..., None], rows)
+        return hidden.masked_scatter(is_visual[..., None], self.pathway.apply_at(site, hidden[is_visual], features))
 
 
 def _length(cache: Any) -> int:

@@ -1,6 +1,6 @@
 """From a folder or a hub repository to a host and back: our own folders, and SpatialStack and VG-LLM as published.
 
-Our folder is the stock model's own (config.json, safetensors), which any program for it can read, and beside it:
+Our folder is the model's own (config.json, safetensors), which any program for it can read, and beside it:
 pathway.json (pathway and encoder), pathway.safetensors, and, where it was asked for, encoder.safetensors.
 """
 
@@ -14,7 +14,13 @@ import torch
 from accelerate import init_empty_weights
 from safetensors.torch import save_file
 from torch import nn
-from transformers import CONFIG_MAPPING, GenerationConfig, PreTrainedConfig, PreTrainedModel
+from transformers import (
+    CONFIG_MAPPING,
+    GenerationConfig,
+    PreTrainedConfig,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
 from transformers.initialization import no_init_weights
 
 from g2vlm.atomic import whole_folder
@@ -23,8 +29,21 @@ from g2vlm.convert.add_on import Parts
 from g2vlm.convert.names import StateDict, check_fit
 from g2vlm.convert.official import read_json
 from g2vlm.encoders.vggt import VGGT_1B, Vggt, VggtConfig
-from g2vlm.host import FAMILIES, Host
-from g2vlm.hub import Source, check_finite, find, load_vggt, read_weights, weight_files
+from g2vlm.host import FAMILIES, NATIVE, Host
+from g2vlm.hub import (
+    Source,
+    check_finite,
+    find,
+    load_model,
+    load_vggt,
+    read_checkpoint,
+    read_weights,
+    stored_weights,
+    weight_files,
+    write_ours,
+    write_tokenizer,
+)
+from g2vlm.model import G2VLM
 from g2vlm.pathway_config import NoPathway, PathwayConfig, from_fields, to_fields
 from g2vlm.pathways.base import GeometryEncoder
 
@@ -36,7 +55,7 @@ _TIED, _EMBEDDING = "lm_head.weight", "model.language_model.embed_tokens.weight"
 
 @dataclass(frozen=True)
 class Opened:
-    """A checkpoint of a host, its weights taken apart and not yet read into memory.
+    """A checkpoint of a host, its weights taken apart and not yet read into memory; those of a G2VLM stay where they are.
 
     encoder: the shape of its VGGT; None where the host read another encoder, which must then be given.
     """
@@ -66,7 +85,7 @@ def load_host(
 
     encoder: the geometry encoder itself, or where its published weights lie; None: those beside or among the host's, or
     else VGGT-1B from the hub. encoder_config: shape of the VGGT of a published checkpoint, which does not say it.
-    dtype: of stock model and pathway; None keeps each tensor's own. The encoder always keeps its own.
+    dtype: of model and pathway; None keeps each tensor's own. The encoder always keeps its own.
 
     Raises ValueError with all missing, unexpected and mis-shaped names together, for NaN or infinite weights, and where
     weights and configuration are of different pathways.
@@ -82,7 +101,10 @@ def build_host(
     dtype: torch.dtype | None = None,
 ) -> Host:
     """The host of an opened checkpoint; arguments as of `load_host`."""
-    model = build_stock(opened, device=device, dtype=dtype)
+    if opened.model.model_type == NATIVE:
+        model = load_model(opened.folder, device=device, dtype=dtype)
+    else:
+        model = build_stock(opened, device=device, dtype=dtype)
     host = Host(model, opened.pathway, _encoder(opened, encoder, device))
     check_fit(_shapes(host.pathway), opened.parts.pathway, f"the pathway {opened.pathway}")
     host.pathway.load_state_dict({name: x.to(device, dtype) for name, x in opened.parts.pathway.items()}, assign=True)
@@ -92,7 +114,8 @@ def build_host(
 def open_host(folder: Path, encoder_config: VggtConfig = VGGT_1B) -> Opened:
     """Configurations and weights of a host's folder."""
     fields = read_json(folder / "config.json")
-    weights = read_weights(weight_files(folder))
+    is_native = fields.get("model_type") == NATIVE
+    weights = {} if is_native else read_weights(weight_files(folder))
     check_finite(weights, folder)
     if (folder / PATHWAY_FILE).is_file():
         stored = read_json(folder / PATHWAY_FILE)
@@ -113,7 +136,8 @@ def open_host(folder: Path, encoder_config: VggtConfig = VGGT_1B) -> Opened:
         raise ValueError(
             f"{folder}: neither {PATHWAY_FILE} nor a config.json with use_geometry_encoder; this is not a host's checkpoint"
         )
-    return Opened(stock_config(add_on.stock_fields(fields)), pathway, shape, parts, folder)
+    config = read_checkpoint(folder).config if is_native else stock_config(add_on.stock_fields(fields))
+    return Opened(config, pathway, shape, parts, folder)
 
 
 def stock_config(fields: Mapping[str, Any]) -> PreTrainedConfig:
@@ -168,9 +192,17 @@ def _encoder(
     return load_vggt(config=opened.encoder, device=device)
 
 
-def save_host(host: Host, folder: Source, *, with_encoder: bool = False, overwrite: bool = False) -> None:
+def save_host(
+    host: Host,
+    folder: Source,
+    *,
+    tokenizer: PreTrainedTokenizerBase | None = None,
+    with_encoder: bool = False,
+    overwrite: bool = False,
+) -> None:
     """Write a host's folder, all of it or nothing.
 
+    tokenizer: written beside the weights.
     with_encoder: also the frozen encoder's weights, a copy of published ones as a rule; without them `load_host` asks for
     them again. overwrite: replace a folder that is not empty.
     """
@@ -179,14 +211,23 @@ def save_host(host: Host, folder: Source, *, with_encoder: bool = False, overwri
         raise ValueError(
             f"with_encoder is True, but the encoder is {type(host.encoder).__name__}; only a VGGT is written"
         )
-    shape = None if encoder is None else asdict(encoder.config)
     with whole_folder(Path(folder), overwrite=overwrite) as partial:
-        host.model.save_pretrained(partial)
-        text = json.dumps({"pathway": to_fields(host.config), "encoder": shape}, indent=2)
-        (partial / PATHWAY_FILE).write_text(text + "\n")
-        _write(host.pathway.state_dict(), partial / PATHWAY_WEIGHTS)
+        write_tokenizer(tokenizer, partial)
+        if isinstance(host.model, G2VLM):
+            write_ours(host.model.config, stored_weights(host.model), partial)
+        else:
+            host.model.save_pretrained(partial)
+        write_pathway(host, host.pathway.state_dict(), partial)
         if with_encoder and encoder is not None:
             _write(vggt.from_ours(encoder.state_dict()), partial / ENCODER_WEIGHTS)
+
+
+def write_pathway(host: Host, weights: StateDict, folder: Path) -> None:
+    """Put what makes a host of a model into the model's folder; weights: of the pathway, by the names of its state."""
+    shape = asdict(host.encoder.config) if isinstance(host.encoder, Vggt) else None
+    text = json.dumps({"pathway": to_fields(host.config), "encoder": shape}, indent=2)
+    (folder / PATHWAY_FILE).write_text(text + "\n")
+    _write(weights, folder / PATHWAY_WEIGHTS)
 
 
 def _write(weights: StateDict, path: Path) -> None:

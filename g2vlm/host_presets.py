@@ -1,18 +1,21 @@
-"""Hosts by name: a stock model, its pathway and the encoder it reads; each says only what differs from their defaults."""
+"""Hosts by name: a model, its pathway and the encoder it reads; each says only what differs from their defaults."""
 
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from transformers import PreTrainedConfig, Qwen2_5_VLConfig, Qwen3_5Config
 
+from g2vlm import presets
+from g2vlm.config import G2VLMConfig
 from g2vlm.encoders.vggt import VGGT_1B, Vggt, VggtConfig
 from g2vlm.host import FAMILIES, Host
-from g2vlm.pathway_config import PathwayConfig, PreDecoder, SpatialStack, to_fields
+from g2vlm.model import G2VLM
+from g2vlm.pathway_config import GeoAlign, PathwayConfig, PreDecoder, SpatialStack, to_fields
 
 
 @dataclass(frozen=True)
 class HostConfig:
-    """All that a host is built from."""
+    """All that a host is built from; model: of a stock Qwen-VL or of a G2VLM."""
 
     model: PreTrainedConfig
     pathway: PathwayConfig
@@ -25,7 +28,12 @@ class HostConfig:
 
 def build(config: HostConfig) -> Host:
     """A host with start values."""
-    return Host(FAMILIES[config.model.model_type](config.model), config.pathway, Vggt(config.encoder))
+    model = (
+        G2VLM(config.model)
+        if isinstance(config.model, G2VLMConfig)
+        else FAMILIES[config.model.model_type](config.model)
+    )
+    return Host(model, config.pathway, Vggt(config.encoder))
 
 
 def spatialstack_qwen35_4b(pathway: PathwayConfig | None = None) -> HostConfig:
@@ -64,6 +72,11 @@ def vgllm_4b() -> HostConfig:
     return spatialstack_qwen25_4b(PreDecoder(norm="rms"))
 
 
+def geoalign_4b() -> HostConfig:
+    """The size of GeoAlign's paper: Qwen2.5-VL-3B, the latter half of VGGT-1B, two layers for each token."""
+    return spatialstack_qwen25_4b(GeoAlign())
+
+
 def spatialstack_qwen35_tiny(pathway: PathwayConfig | None = None) -> HostConfig:
     """SpatialStack on Qwen3.5 in miniature; words by the ids of `presets.tiny`."""
     text = {
@@ -98,6 +111,16 @@ def spatialstack_qwen25_tiny(pathway: PathwayConfig | None = None) -> HostConfig
 def vgllm_tiny() -> HostConfig:
     """VG-LLM in miniature: the last layer but one of a small VGGT."""
     return spatialstack_qwen25_tiny(PreDecoder((_TINY_VGGT.depth - 2,), norm="rms", **_TINY_SIZES))
+
+
+def geoalign_tiny() -> HostConfig:
+    """GeoAlign in miniature: two of the last three layers of a small VGGT for each token."""
+    return spatialstack_qwen25_tiny(GeoAlign(encoder_layers=(3, 4, 5), router_width=48, **_TINY_SIZES))
+
+
+def native_tiny(pathway: PathwayConfig | None = None) -> HostConfig:
+    """The small G2VLM as host, whose pictures take what its own geometric expert would otherwise give; SpatialStack unless told."""
+    return HostConfig(presets.tiny(), pathway or _tiny_stack(), _TINY_VGGT)
 
 
 def _qwen25_vl_3b() -> Qwen2_5_VLConfig:
@@ -153,8 +176,11 @@ PRESETS = {
         spatialstack_qwen35_4b,
         spatialstack_qwen25_4b,
         vgllm_4b,
+        geoalign_4b,
         spatialstack_qwen35_tiny,
         spatialstack_qwen25_tiny,
         vgllm_tiny,
+        geoalign_tiny,
+        native_tiny,
     )
 }

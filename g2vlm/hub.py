@@ -562,8 +562,8 @@ def save(
     """
     weights = {name: x.detach().to("cpu", dtype) for name, x in stored_weights(model).items()}
     with whole_folder(Path(folder), overwrite=overwrite) as partial:
-        _write_tokenizer(tokenizer, partial)
-        _write_ours(model.config, weights, partial)
+        write_tokenizer(tokenizer, partial)
+        write_ours(model.config, weights, partial)
         if known_answer:
             written = Checkpoint(model.config, weights, partial, ())
             answer = record_known_answer(build(written, dtype=torch.float32))
@@ -578,8 +578,8 @@ def save_state(
     tokenizer: written beside the weights, so that whoever loads them has the words they were trained with.
     """
     with whole_folder(folder) as partial:
-        _write_tokenizer(tokenizer, partial)
-        _write_ours(model.config, {name: x.detach().cpu() for name, x in stored_weights(model, state).items()}, partial)
+        write_tokenizer(tokenizer, partial)
+        write_ours(model.config, {name: x.detach().cpu() for name, x in stored_weights(model, state).items()}, partial)
 
 
 def convert(
@@ -600,19 +600,21 @@ def convert(
                 weights = weights | {_TIED: weights["embed_tokens.weight"].clone()}
             _write_file(official.from_ours(weights), partial / official.WEIGHTS_FILE)
         else:
-            _write_ours(checkpoint.config, checkpoint.weights, partial)
+            write_ours(checkpoint.config, checkpoint.weights, partial)
         beside = TOKENIZER_FILES if to == "official" else (*TOKENIZER_FILES, ANSWER_FILE)
         for name in beside:
             if (checkpoint.folder / name).is_file():
                 shutil.copy(checkpoint.folder / name, partial / name)
 
 
-def _write_tokenizer(tokenizer: PreTrainedTokenizerBase | None, folder: Path) -> None:
+def write_tokenizer(tokenizer: PreTrainedTokenizerBase | None, folder: Path) -> None:
+    """Put the words of a model beside its weights, if it has any."""
     if tokenizer is not None and not isinstance(tokenizer, NoTokenizer):
         tokenizer.save_pretrained(folder)
 
 
-def _write_ours(config: G2VLMConfig, weights: StateDict, folder: Path) -> None:
+def write_ours(config: G2VLMConfig, weights: StateDict, folder: Path) -> None:
+    """Put a configuration and weights by the names of our layout into a folder."""
     config.to_json_file(folder / "config.json", use_diff=False)
     plan = split_torch_state_dict_into_shards(weights, max_shard_size=MAX_SHARD)
     for file, names in plan.filename_to_tensors.items():

@@ -253,11 +253,7 @@ class G2VLM(PreTrainedModel, GenerationMixin):
 
     def grid(self, view: Float[Tensor, "3 height width"]) -> Grid:
         """Rows and columns of patches of a view."""
-        height, width = view.shape[-2:]
-        patch = self.config.patch_size
-        if height % patch or width % patch:
-            raise ValueError(f"a view is {height} x {width} pixels; both sides must be multiples of {patch}: resize it")
-        return height // patch, width // patch
+        return self.config.grid(*view.shape[-2:])
 
     def _num_pictures(self, ids: Int[Tensor, " tokens"]) -> tuple[int, int]:
         """Views and semantic pictures of one sample: start markers that a placeholder follows."""

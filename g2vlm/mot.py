@@ -3,6 +3,7 @@
 Semantic and geometric tokens travel as two tensors; only attention joins them. Axes: t tokens, n heads, h head width.
 """
 
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import torch
@@ -137,12 +138,17 @@ class FinalNorm(nn.Module):
 
 
 class MoTDecoder(nn.Module):
-    """All blocks and the final norms. An expert without tokens runs on zero rows: its gradients are zeros, not None."""
+    """All blocks and the final norms. An expert without tokens runs on zero rows: its gradients are zeros, not None.
+
+    outputs: what leaves a block passes through the identity of its index: where others may hook in, for hooks on blocks
+    would run again wherever activations are computed again.
+    """
 
     def __init__(self, config: G2VLMConfig):
         super().__init__()
         self.sections, self.thetas = config.mrope_section, config.rope_thetas
         self.layers = nn.ModuleList(MoTBlock(config, i) for i in range(config.text_config.num_hidden_layers))
+        self.outputs = nn.ModuleList(nn.Identity() for _ in self.layers)
         self.norm = FinalNorm(config)
         self.gradient_checkpointing = False
 
@@ -155,17 +161,23 @@ class MoTDecoder(nn.Module):
         keep_layers: bool = False,
     ) -> tuple[Float[Tensor, "tokens width"], list[Float[Tensor, "tokens width"]]]:
         """Hidden states after the final norms, in sequence order, and (if kept) after each block."""
-        angles = self.angles(layout)
-        parts = Tokens(*x[layout.order].split(layout.counts))
+        parts = entering = Tokens(*x[layout.order].split(layout.counts))
         kept = []
-        for layer in self.layers:
-            if self.gradient_checkpointing and self.training:
-                parts = checkpoint(layer, parts, angles, layout, cache, use_reentrant=False)
-            else:
-                parts = layer(parts, angles, layout, cache)
+        for parts in self.block_outputs(entering, layout, cache):
             if keep_layers:
                 kept.append(torch.cat(parts)[layout.restore])
         return torch.cat(self.norm(parts))[layout.restore], kept
+
+    def block_outputs(self, x: Tokens, layout: Layout, cache: Cache | None = None) -> Iterator[Tokens]:
+        """Tokens behind each block, which does not run before they are asked for."""
+        angles = self.angles(layout)
+        for index, layer in enumerate(self.layers):
+            if self.gradient_checkpointing and self.training:
+                x = checkpoint(layer, x, angles, layout, cache, use_reentrant=False)
+            else:
+                x = layer(x, angles, layout, cache)
+            x = self.outputs[index](x)
+            yield x
 
     def angles(self, layout: Layout) -> Float[Tensor, "tokens half"]:
         """Rotary angles in the experts' order, each expert's by its own base."""

@@ -13,6 +13,23 @@ MergerKind = Literal["mlp", "avg"]
 FusionKind = Literal["add", "concat", "gated", "weighted"]
 """Before the decoder: how merged geometry enters the visual tokens."""
 
+Site = int | Literal["pre"]
+"""Where a host calls a pathway: before the decoder, or behind the decoder layer of this index."""
+
+Usage = Literal["routed", "mean"]
+"""What a visual token takes of a bank of layers: the few that a router chooses for it, or the mean of all."""
+
+ProjectorKind = Literal["shared", "split"]
+"""Two linear maps for all layers of a bank, or two for each."""
+
+RoutedFusion = Literal["add", "film", "gated", "gated_both"]
+"""How what was taken of a bank enters the visual tokens; gates see the visual token alone, or what was taken, too."""
+
+GateKind = Literal["channel", "token"]
+"""A gate for each channel of a token, or one for the whole token."""
+
+BankKind = Literal["uniform", "former", "latter"]
+
 
 @dataclass(frozen=True)
 class NoPathway:
@@ -83,7 +100,45 @@ class PreDecoder(_Merged):
         check_choice(self, "fusion", FusionKind)
 
 
-PathwayConfig = NoPathway | SpatialStack | PreDecoder
+@dataclass(frozen=True)
+class GeoAlign(_Merged):
+    """A bank of encoder layers of which a router chooses a few for every visual token, in the manner of GeoAlign.
+
+    decoder_layers: where what was chosen enters: behind these, or, as "pre", before the first. encoder_layers: the bank.
+    top_k: layers for each token; as many as the bank has is the dense softmax. router_width: between the router's linears.
+    gate: of the gated fusions. Fresh weights begin as the stock model with every fusion, if zero_init is on.
+    """
+
+    decoder_layers: tuple[Site, ...] = ("pre",)
+    encoder_layers: tuple[int, ...] = (12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 22, 23)
+    top_k: int = 2
+    router_width: int = 512
+    usage: Usage = "routed"
+    projector: ProjectorKind = "shared"
+    fusion: RoutedFusion = "add"
+    gate: GateKind = "channel"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_layers(self, "encoder_layers")
+        check_positive(self, "top_k", "router_width")
+        for field, choices in (
+            ("usage", Usage),
+            ("projector", ProjectorKind),
+            ("fusion", RoutedFusion),
+            ("gate", GateKind),
+        ):
+            check_choice(self, field, choices)
+        sites = self.decoder_layers
+        if not sites or len(set(sites)) < len(sites) or any(site != "pre" and site < 0 for site in sites):
+            raise ValueError(f"decoder_layers is {sites}; name each layer once, counted from 0, or 'pre'")
+        if self.usage == "routed" and self.top_k > len(self.encoder_layers):
+            raise ValueError(
+                f"top_k is {self.top_k}, but encoder_layers are {len(self.encoder_layers)}; choose no more than there are"
+            )
+
+
+PathwayConfig = NoPathway | SpatialStack | PreDecoder | GeoAlign
 
 
 def orders(encoder_layers: Sequence[int] = (11, 17, 23), **options: Any) -> dict[str, PathwayConfig]:
@@ -97,6 +152,49 @@ def orders(encoder_layers: Sequence[int] = (11, 17, 23), **options: Any) -> dict
         "reverse": replace(forward, encoder_layers=forward.encoder_layers[::-1]),
         "single": PreDecoder(forward.encoder_layers[-1:], **options),
         "naive": PreDecoder(forward.encoder_layers, **options),
+    }
+
+
+def bank(kind: BankKind, num_layers: int = 24, size: int = 12) -> tuple[int, ...]:
+    """Encoder layers of a bank: the first `size`, the last, or evenly spaced ones that end with the last.
+
+    >>> bank("uniform", 8, 4)
+    (1, 3, 5, 7)
+    """
+    if not 1 <= size <= num_layers:
+        raise ValueError(
+            f"size of the bank is {size}, but the encoder has num_layers={num_layers}; choose 1 to that many"
+        )
+    ends = {
+        "uniform": range(1, size + 1),
+        "former": range(1, size + 1),
+        "latter": range(num_layers - size + 1, num_layers + 1),
+    }
+    if kind not in ends:
+        raise ValueError(f"bank is {kind!r}; it must be one of {get_args(BankKind)}")
+    factor = num_layers / size if kind == "uniform" else 1
+    return tuple(round(factor * end) - 1 for end in ends[kind])
+
+
+def usages(
+    encoder_layers: Sequence[int] | None = None, single: int | None = None, **options: Any
+) -> dict[str, PathwayConfig]:
+    """The ablations of GeoAlign's paper over what is made of a bank, which ends with the encoder's last layer.
+
+    encoder_layers: the bank; by default the published one. single: the only layer of its baseline; by default the last but
+    one of the bank. options: further fields, common to all. `top_K` are K choices for each token, `dense` weighs all layers.
+    """
+    routed = (
+        GeoAlign(**options) if encoder_layers is None else GeoAlign(encoder_layers=tuple(encoder_layers), **options)
+    )
+    layers = routed.encoder_layers
+    mean = replace(routed, usage="mean")
+    return {
+        "none": NoPathway(),
+        "single": replace(mean, encoder_layers=(layers[-2:][0] if single is None else single,)),
+        "mean": mean,
+        **{f"top_{k}": replace(routed, top_k=k) for k in range(1, min(3, len(layers)) + 1)},
+        "dense": replace(routed, top_k=len(layers)),
     }
 
 

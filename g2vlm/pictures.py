@@ -200,10 +200,11 @@ def to_views(
     sizes = [working_size(*photo.size, resolution, patch, rule) for photo in photos]
     if rule == "first_view_width":
         sizes = [sizes[0]] * len(sizes)
-    return [_view(photo, size) for photo, size in zip(photos, sizes, strict=True)]
+    return [view_at(photo, size) for photo, size in zip(photos, sizes, strict=True)]
 
 
-def _view(photo: Photo, size: tuple[int, int]) -> Float[Tensor, "3 height width"]:
+def view_at(photo: Photo, size: tuple[int, int]) -> Float[Tensor, "3 height width"]:
+    """RGB in [0, 1] of a photo at this size; Lanczos, no cropping."""
     image = Image.fromarray(photo.rgb).resize((size[1], size[0]), Image.Resampling.LANCZOS)
     return torch.from_numpy(np.array(image)).permute(2, 0, 1).contiguous() / 255
 

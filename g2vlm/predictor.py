@@ -11,6 +11,7 @@ from torch import Tensor
 
 from g2vlm.answering import Asking, Reasoning, Request, Session, answer_all
 from g2vlm.conversation import MAX_FRAMES, Message, read_photos
+from g2vlm.host import Host
 from g2vlm.model import G2VLM
 from g2vlm.pictures import PhotoLike, to_views
 from g2vlm.processor import Processor
@@ -22,11 +23,23 @@ from g2vlm.speaking import Decoding, GeometryInput, Speaker
 class Predictor:
     """A model with its processor, on one device.
 
-    source: where the weights came from. checkpoint_sha256: of the weight files.
+    source: where the weights came from. checkpoint_sha256: of the weight files. host: of the model, where geometry enters its
+    answers by a pathway.
     """
 
-    def __init__(self, model: G2VLM, processor: Processor, *, source: str, checkpoint_sha256: str) -> None:
+    def __init__(
+        self,
+        model: G2VLM,
+        processor: Processor,
+        *,
+        source: str,
+        checkpoint_sha256: str,
+        host: Host | None = None,
+    ) -> None:
+        if host is not None and host.model is not model:
+            raise ValueError("host hosts another model than this one; pass host.model as model")
         self.model = model.eval()
+        self.host = None if host is None else host.eval()
         self.processor = processor
         self.source = source
         self.checkpoint_sha256 = checkpoint_sha256
@@ -174,7 +187,7 @@ class Predictor:
             raise ValueError(
                 f"these weights see but do not speak: {self.source} was trained on geometry alone; take others to ask questions"
             )
-        return Speaker(self.model, self.processor)
+        return Speaker(self.model, self.processor, self.host)
 
     def _provenance(self, resolution: int | None, seed: int, seconds: dict[str, float]) -> Provenance:
         return Provenance(

@@ -17,9 +17,11 @@ from torch import Tensor
 from transformers import DynamicCache, StoppingCriteria, StoppingCriteriaList
 from transformers.generation.streamers import BaseStreamer
 
+from g2vlm.host import Host
 from g2vlm.layout import Grid, Layout
 from g2vlm.model import G2VLM, pasts_of
-from g2vlm.pictures import MERGED_PATCH, Photo, picture_size, semantic_patches, to_views
+from g2vlm.pathways.base import cells_size
+from g2vlm.pictures import MERGED_PATCH, Photo, picture_size, semantic_patches, to_views, view_at
 from g2vlm.processor import Processor
 from g2vlm.records import Geometry
 
@@ -50,7 +52,8 @@ class Decoding(TypedDict, total=False):
 class Scene:
     """Photos as the encoders see them.
 
-    views: for the geometric encoder; none where geometry is off. picture_sizes: (height, width) for the vision tower.
+    views: for the geometric encoder; none where geometry is off. view_grids: of views that stand in the prompt, which those
+    of a pathway's encoder do not. picture_sizes: (height, width) for the vision tower.
     square: pixels of the square that pictures are stretched to first, if they are.
     """
 
@@ -79,15 +82,19 @@ class Scene:
 
 @dataclass(frozen=True)
 class Pictures:
-    """What the vision tower reads of a batch: pixel_values and image_grid_thw of the model."""
+    """What the vision tower reads of a batch: pixel_values and image_grid_thw of the model; geometry: of a pathway's host."""
 
     values: Float[Tensor, "patches values"]
     sizes: Int[Tensor, "pictures 3"]
+    geometry: tuple[Float[Tensor, "3 _height _width"], ...]
 
 
-def pictures_of(patches: Sequence[Tensor], grids: Sequence[Grid], merge: int) -> Pictures:
+def pictures_of(patches: Sequence[Tensor], scenes: Sequence[Scene], merge: int) -> Pictures:
+    grids = [grid for scene in scenes for grid in scene.picture_grids]
     return Pictures(
-        torch.cat(list(patches)), torch.tensor([(1, rows * merge, columns * merge) for rows, columns in grids])
+        torch.cat(list(patches)),
+        torch.tensor([(1, rows * merge, columns * merge) for rows, columns in grids]),
+        tuple(view for scene in scenes for view in scene.views),
     )
 
 
@@ -137,6 +144,11 @@ class Reading:
     @torch.no_grad()
     def geometries(self, model: G2VLM) -> list[Geometry]:
         """What the heads say about the views of each prompt."""
+        if not self.layout.counts[1]:
+            raise ValueError(
+                "no views stand in this prompt, so nothing can be reconstructed or measured: this model's geometry enters by "
+                "a pathway; ask without reasoning and with_reconstruction"
+            )
         read = model.read_geometry(self.hidden, self.layout, [view for scene in self.scenes for view in scene.views])
         stops = list(accumulate(len(scene.views) for scene in self.scenes))
         starts = [0, *stops[:-1]]
@@ -174,10 +186,11 @@ class FirstToken(StoppingCriteria):
 
 @dataclass(frozen=True)
 class Speaker:
-    """A model that answers, with its processor."""
+    """A model that answers, with its processor. host: of the model, where its geometry enters by a pathway."""
 
     model: G2VLM
     processor: Processor
+    host: Host | None = None
 
     def scene(self, photos: Sequence[Photo], geometry: GeometryInput, resolution: int | None, seed: int) -> Scene:
         """What the encoders are to see of these photos; seed: of the shuffle."""
@@ -190,8 +203,31 @@ class Speaker:
         views = to_views(photos, resolution, config.patch_size, config.view_resize)
         square = config.picture_size
         sizes = [picture_size((view.shape[1], view.shape[2]) if square is None else (square, square)) for view in views]
+        if self.host is not None:
+            return self._hosted(photos, sizes, square, geometry, seed)
         shown = seen_views(views, geometry, config.patch_size, seed)
         return Scene(tuple(photos), tuple(shown), tuple(map(self.model.grid, shown)), tuple(sizes), square)
+
+    def _hosted(
+        self,
+        photos: Sequence[Photo],
+        sizes: Sequence[tuple[int, int]],
+        square: int | None,
+        geometry: GeometryInput,
+        seed: int,
+    ) -> Scene:
+        """Photos for the encoder of a pathway, whose cells are the tokens of the pictures."""
+        assert self.host is not None
+        if self.host.encoder is None:
+            return Scene(tuple(photos), (), (), tuple(sizes), square)
+        if geometry == "off":
+            raise ValueError(
+                "geometry is 'off', but this model's pathway needs it; set it to 'on', 'blank' or 'shuffled'"
+            )
+        patch = self.host.encoder.patch
+        grids = [(height // MERGED_PATCH, width // MERGED_PATCH) for height, width in sizes]
+        views = [view_at(x, cells_size(grid, patch)) for x, grid in zip(photos, grids, strict=True)]
+        return Scene(tuple(photos), tuple(seen_views(views, geometry, patch, seed)), (), tuple(sizes), square)
 
     def require_room(self, scene: Scene, num_tokens: int, decoding: Decoding) -> None:
         """ValueError where a prompt and its answer are longer than the context."""
@@ -213,11 +249,11 @@ class Speaker:
         started = perf_counter()
         model = self.model
         ids, mask = self._left_padded(prompts)
-        pictures = self.pictures(patches, [grid for scene in scenes for grid in scene.picture_grids])
-        views = [view.to(model.device, model.dtype) for scene in scenes for view in scene.views]
-        out = model(
-            ids, mask, views=views or None, logits_to_keep=None, use_cache=True, **self._vision_inputs(pictures)
-        )
+        inputs = self._vision_inputs(self.pictures(patches, scenes))
+        if self.host is None:
+            inputs["views"] = [view.to(model.device, model.dtype) for scene in scenes for view in scene.views] or None
+        reader = model if self.host is None else self.host
+        out = reader(input_ids=ids, attention_mask=mask, logits_to_keep=None, use_cache=True, **inputs)
         positions = out.layout.positions[0].view(ids.shape)
         next_positions = torch.tensor([sample.next_position for sample in out.layout.samples], device=ids.device)
         remembered: Any = out.past_key_values
@@ -255,7 +291,7 @@ class Speaker:
         criteria = StoppingCriteriaList([first, *options.pop("stopping_criteria", ())])
         with torch.random.fork_rng([model.device] if model.device.type == "cuda" else []):
             torch.manual_seed(seed)
-            out = model.generate(  # pyright: ignore[reportAttributeAccessIssue]
+            out = (self.host or model).generate(  # pyright: ignore[reportAttributeAccessIssue]
                 input_ids=ids,
                 attention_mask=mask,
                 position_ids=torch.cat([torch.zeros_like(context.ids), positions], 1),
@@ -281,15 +317,16 @@ class Speaker:
             mask[i, width - len(row) :] = 1
         return ids.to(self.model.device), mask.to(self.model.device)
 
-    def pictures(self, patches: Sequence[Tensor], grids: Sequence[Grid]) -> Pictures:
-        return pictures_of(patches, grids, self.model.config.vision_config.spatial_merge_size)
+    def pictures(self, patches: Sequence[Tensor], scenes: Sequence[Scene]) -> Pictures:
+        return pictures_of(patches, scenes, self.model.config.vision_config.spatial_merge_size)
 
-    def _vision_inputs(self, pictures: Pictures | None) -> dict[str, Tensor]:
-        """Arguments of the model's forward; none without pictures."""
+    def _vision_inputs(self, pictures: Pictures | None) -> dict[str, Any]:
+        """Arguments of the model's forward, or its host's; none without pictures."""
         if pictures is None:
             return {}
         device, dtype = self.model.device, self.model.dtype
-        return {"pixel_values": pictures.values.to(device, dtype), "image_grid_thw": pictures.sizes.to(device)}
+        inputs = {"pixel_values": pictures.values.to(device, dtype), "image_grid_thw": pictures.sizes.to(device)}
+        return inputs if self.host is None else inputs | {"geometry_images": pictures.geometry}
 
 
 def seen_views(

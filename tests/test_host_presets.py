@@ -24,6 +24,10 @@ def merger(width, norms):
         ("spatialstack_qwen35_tiny", 3_906_880, 739_776, 1_633_728),
         ("spatialstack_qwen25_tiny", 3_896_064, 739_200, 1_633_728),
         ("vgllm_tiny", 3_896_064, 246_400, 1_633_728),
+        # 12 norms; 8192 -> 4096 -> 2048; 2048 -> 512 -> 12; 2048 -> 2048
+        ("geoalign_4b", QWEN25_VL_3B, 12 * 4096 + merger(2048, norms=0) + 1_049_088 + 6_156 + 4_196_352, VGGT_1B),
+        ("geoalign_tiny", 3_896_064, 3 * 384 + 246_208 + 9_264 + 147 + 37_056, 1_633_728),
+        ("native_tiny", 11_243_316, 739_776, 1_633_728),
     ],
 )
 def test_presets_have_the_parameters_they_should_have(name, model, pathway, encoder):
@@ -33,7 +37,9 @@ def test_presets_have_the_parameters_they_should_have(name, model, pathway, enco
     assert counted == [model, pathway, encoder]
 
 
-@pytest.mark.parametrize("name", [name for name in host_presets.PRESETS if name.endswith("_tiny")])
+@pytest.mark.parametrize(
+    "name", [name for name in host_presets.PRESETS if name.endswith("_tiny") and name != "native_tiny"]
+)
 def test_tiny_hosts_answer(name):
     torch.manual_seed(0)
     host = host_presets.build(host_presets.PRESETS[name]()).eval()

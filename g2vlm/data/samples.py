@@ -46,7 +46,8 @@ class Sample:
     about the same views, which are then encoded once for all of them.
     labels: the token that has to follow each token, `IGNORE` where nothing is to be learnt; None without any.
     views: of one scene [views, 3, height, width], for the geometric expert; they carry whatever truth is known.
-    pixel_values, image_grid_thw: pictures for the semantic vision tower.
+    pixel_values, image_grid_thw: pictures for the semantic vision tower. geometry_images: the same for the encoder of a
+    pathway, RGB in [0, 1], sized so that its cells are the pictures' tokens.
     pictured: what is known of the scene that the pictures show, one view for each, of any size; None where nothing is.
     has_fine_depth: depth good enough for the normals of point maps.
     """
@@ -57,6 +58,7 @@ class Sample:
     views: Views | None = None
     pixel_values: Float[Tensor, "patches values"] | None = None
     image_grid_thw: Int[Tensor, "pictures 3"] | None = None
+    geometry_images: tuple[Float[Tensor, "3 _height _width"], ...] = ()
     has_fine_depth: bool = True
     branches: tuple[int, ...] = ()
     pictured: Views | None = None

@@ -38,12 +38,14 @@ from g2vlm.data.vqa import QuestionFile, VqaRow
 from g2vlm.evidence import Measurable, evidence_text, measurable_from_truth, measure
 from g2vlm.layout import Grid
 from g2vlm.marks import draw_marks, words_of_marks
-from g2vlm.pictures import MERGED_PATCH, Photo, picture_size, semantic_patches, working_size
+from g2vlm.pathways.base import cells_size
+from g2vlm.pictures import MERGED_PATCH, Photo, picture_size, semantic_patches, view_at, working_size
 from g2vlm.processor import Processor
 from g2vlm.records import IGNORE, Views
 
-Input = Literal["views", "pictures"]
-"""What a question comes with: views for the geometric expert, pictures for the vision tower."""
+Input = Literal["views", "pictures", "geometry"]
+"""What a question comes with: views for the geometric expert, pictures for the vision tower, and these once more for the
+frozen encoder of a pathway."""
 
 OVERLAP_TRIES = 4
 """How often frames are drawn anew when their overlap is out of range, before the sample counts as bad."""
@@ -293,6 +295,7 @@ class QuestionSource:
             raise BadSample(f"{row.name}: {error}") from error
         views = values = sizes = None
         view_grids: list[Grid] = []
+        seen_by_pathway: tuple[Tensor, ...] = ()
         if photos and "views" in self.inputs:
             height, width = working_size(*photos[0].size, max(bucket.height, bucket.width), self.patch)
             seen = [fit(photo.rgb, None, None, (height, width), draw, UNCHANGED).image for photo in photos]
@@ -301,10 +304,13 @@ class QuestionSource:
         if photos and "pictures" in self.inputs:
             values, sizes = semantic_patches(draw_markers(photos, row.markers), max_pixels=self.picture_pixels)
         picture_grids = [] if sizes is None else [(rows // 2, columns // 2) for _, rows, columns in sizes.tolist()]
+        if "geometry" in self.inputs:
+            fitted = zip(photos, picture_grids, strict=True)
+            seen_by_pathway = tuple(view_at(photo, cells_size(grid, self.patch)) for photo, grid in fitted)
         ids, labels = chat_lesson(
             self.processor, row.chat(len(photos)), view_grids=view_grids, picture_grids=picture_grids
         )
-        return Sample(f"{self.name}: {row.name}", ids, labels, views, values, sizes)
+        return Sample(f"{self.name}: {row.name}", ids, labels, views, values, sizes, seen_by_pathway)
 
 
 def drawn_row(file: QuestionFile, draw: random.Random) -> VqaRow:
@@ -406,6 +412,7 @@ class RoomQuestionSource:
             views if "views" in self.inputs else None,
             values,
             grid,
+            for_pathway(views.images, picture_grid(bucket), self.patch) if "geometry" in self.inputs else (),
             branches=branches,
             pictured=views if "pictures" in self.inputs else None,
         )
@@ -477,6 +484,16 @@ def branched(
 def right_padded(x: Int[Tensor, " tokens"], value: int) -> Int[Tensor, " padded"]:
     """Filled up to one of few lengths, so that branches of equal length are attended together."""
     return torch.nn.functional.pad(x, (0, -len(x) % BRANCH_STEP), value=value)
+
+
+def for_pathway(
+    images: Float[Tensor, "views 3 height width"], cells: Grid, patch: int
+) -> tuple[Float[Tensor, "3 _height _width"], ...]:
+    """Views as the encoder of a pathway sees them: without marks, in so many cells of 2 x 2 patches."""
+    size = cells_size(cells, patch)
+    if images.shape[2:] != size:
+        images = torch.nn.functional.interpolate(images, size, mode="bilinear", antialias=True).clamp(0, 1)
+    return tuple(images)
 
 
 def picture_grid(bucket: Bucket) -> Grid:

@@ -1,7 +1,8 @@
 """Selectable ways of geometry into a language model; `build_pathway` makes the one that a configuration asks for."""
 
-from g2vlm.pathway_config import NoPathway, PathwayConfig, PreDecoder, SpatialStack
+from g2vlm.pathway_config import GeoAlign, NoPathway, PathwayConfig, PreDecoder, SpatialStack
 from g2vlm.pathways.base import Pathway
+from g2vlm.pathways.geo_align import GeoAlignPathway
 from g2vlm.pathways.single_layer import PreDecoderPathway, StockPathway
 from g2vlm.pathways.spatial_stack import SpatialStackPathway
 
@@ -9,6 +10,7 @@ _BUILDERS = {
     NoPathway: StockPathway,
     PreDecoder: PreDecoderPathway,
     SpatialStack: SpatialStackPathway,
+    GeoAlign: GeoAlignPathway,
 }
 
 

@@ -1,23 +1,20 @@
 """What all geometry pathways share: the frozen encoder they read, its cells, the merger, and how a host calls them."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Literal, Protocol
+from typing import Protocol
 
-import torch.nn.functional as F
 from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from g2vlm.pathway_config import NormKind
+from g2vlm.blocks import Mlp
+from g2vlm.pathway_config import NormKind, Site
 
 MERGE = 2
 """Patches along each side of the cell that one visual token stands for."""
 
 EPS = 1e-6
 INIT_STD = 0.02
-
-Site = int | Literal["pre"]
-"""Where a host calls a pathway: before the decoder, or behind the decoder layer of this index."""
 
 Cells = Mapping[int, Float[Tensor, "tokens 4 channels"]]
 """Features by encoder layer: for every visual token of a batch the four patches it covers, row-major."""
@@ -75,7 +72,13 @@ def merge_cells(features: Float[Tensor, "views rows columns channels"]) -> Float
     return rearrange(even, "v (r i) (c j) d -> v (r c) (i j) d", i=MERGE, j=MERGE)
 
 
-class GeometryMerger(nn.Module):
+def cells_size(cells: tuple[int, int], patch: int) -> tuple[int, int]:
+    """(height, width) in pixels of the geometry image whose cells are these rows and columns of visual tokens."""
+    rows, columns = cells
+    return MERGE * patch * rows, MERGE * patch * columns
+
+
+class GeometryMerger(Mlp):
     """The four patches of a cell as one token of the decoder: norm, 2 x 2 concat, linear, GELU, linear.
 
     norm: of each patch. None: no norm, and the mean of the four patches in place of their concat.
@@ -83,17 +86,15 @@ class GeometryMerger(nn.Module):
     """
 
     def __init__(self, channels: int, hidden: int, width: int, *, norm: NormKind | None, zero_init: bool):
-        super().__init__()
+        super().__init__(channels * MERGE**2 if norm else channels, hidden, width)
         self.norm = NORMS[norm](channels, eps=EPS) if norm else None
-        self.fc1 = nn.Linear(channels * MERGE**2 if norm else channels, hidden)
-        self.fc2 = nn.Linear(hidden, width)
         init_linear(self.fc1)
         init_linear(self.fc2, zero=zero_init)
 
     def forward(self, cells: Float[Tensor, "tokens 4 channels"]) -> Float[Tensor, "tokens width"]:
         cells = cells.to(self.fc1.weight.dtype)
         joined = cells.mean(1) if self.norm is None else self.norm(cells).flatten(1)
-        return self.fc2(F.gelu(self.fc1(joined)))
+        return super().forward(joined)
 
 
 NORMS: dict[NormKind, type[nn.LayerNorm] | type[nn.RMSNorm]] = {"layer": nn.LayerNorm, "rms": nn.RMSNorm}

@@ -1,6 +1,6 @@
 """Checkpoints of a run: a model that loads like any other, beside what training needs to go on; whole or absent.
 
-    checkpoints/step_0000500/model/          for `g2vlm.load`
+    checkpoints/step_0000500/model/          for `g2vlm.load`, and of a host for `host_hub.load_host`
                              model_ema/      the running mean of the weights, where the recipe keeps one
                              training/       moments of the optimiser, training-only heads and, where the recipe has them, adapters
                                              with the weights beside which they learn; by name of the parameter
@@ -24,6 +24,8 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
+from g2vlm.host import Host
+from g2vlm.host_hub import PATHWAY_WEIGHTS, write_pathway
 from g2vlm.hub import empty, load_model, save_state, whole_folder
 from g2vlm.model import G2VLM
 from g2vlm.train.adapters import is_adapter, merged, unmerged
@@ -47,18 +49,19 @@ def save_checkpoint(
     recipe: Recipe,
     *,
     tokenizer: PreTrainedTokenizerBase | None = None,
+    host: Host | None = None,
 ) -> Path:
     """Write `run/checkpoints/step_N` and, once it stands, drop the oldest beyond `recipe.output.keep`.
 
-    Every process has to call this; the first one writes. tokenizer: written beside the weights. model: whose names and configuration the state has; its own weights
-    are not looked at. Raises ValueError when the disk is full or fails; what was there before is untouched then.
+    Every process has to call this; the first one writes. tokenizer: written beside the weights. model, host: whose names and configuration the state has; their own
+    weights are not looked at. Raises ValueError when the disk is full or fails; what was there before is untouched then.
     """
     target = run / "checkpoints" / f"step_{step:07d}"
     state = engine.state()
 
     def write() -> None:
         try:
-            _write(target, model, state, step, recipe, tokenizer)
+            _write(target, model, state, step, recipe, tokenizer, host)
         except (OSError, SafetensorError) as error:
             raise ValueError(
                 f"{target} could not be written ({error}); older checkpoints are untouched: make room, and resume"
@@ -69,19 +72,27 @@ def save_checkpoint(
 
 
 def _write(
-    target: Path, model: G2VLM, state: State, step: int, recipe: Recipe, tokenizer: PreTrainedTokenizerBase | None
+    target: Path,
+    model: G2VLM,
+    state: State,
+    step: int,
+    recipe: Recipe,
+    tokenizer: PreTrainedTokenizerBase | None,
+    host: Host | None,
 ) -> None:
     for remains in target.parent.glob(".step_*"):  # of a process that was killed while it wrote or deleted
         shutil.rmtree(remains)
     with whole_folder(target, overwrite=True) as partial:
 
-        def save_model(weights: dict[str, Tensor], name: str) -> None:
+        def save_model(name: str, weights: dict[str, Tensor], pathway: dict[str, Tensor]) -> None:
             plain, whole = (
                 (model, weights) if recipe.lora is None else (empty(model.config), merged(weights, recipe.lora))
             )
             save_state(plain, whole, partial / name, tokenizer=tokenizer)
+            if host is not None:
+                write_pathway(host, pathway, partial / name)
 
-        save_model(state.weights, "model")
+        save_model("model", state.weights, state.pathway)
         training = {moment: state.moments.get(moment, {}) for moment in MOMENTS}
         training |= {CORRESPONDENCE: state.correspondence, EMA: state.ema}
         if recipe.lora is not None:
@@ -90,7 +101,8 @@ def _write(
         for name, tensors in training.items():
             save_file({n: x.contiguous() for n, x in tensors.items()}, partial / "training" / f"{name}.safetensors")
         if state.ema:
-            save_model(state.weights | _of_model(state.ema), "model_ema")
+            weights = state.weights | _of_part("model.", state.ema)
+            save_model("model_ema", weights, state.pathway | _of_part("host.pathway.", state.ema))
         (partial / "recipe.yaml").write_text(to_yaml(recipe))
         record = {"step": step, "taken": state.taken, "files": _sizes(partial)}
         (partial / STATE_FILE).write_text(json.dumps(record, indent=1) + "\n")
@@ -119,6 +131,8 @@ def read_checkpoint(folder: Path) -> tuple[int, State]:
         weights = load_model(folder / "model").state_dict()
         if f"training/{ADAPTERS}.safetensors" in record["files"]:
             weights = unmerged(weights, _tensors(folder / "training" / f"{ADAPTERS}.safetensors"))
+        pathway = folder / "model" / PATHWAY_WEIGHTS
+        of_pathway = _tensors(pathway) if pathway.is_file() else {}
     except ValueError as error:
         raise _unusable(folder, str(error)) from error
     state = State(
@@ -127,6 +141,7 @@ def read_checkpoint(folder: Path) -> tuple[int, State]:
         moments={moment: training[moment] for moment in MOMENTS},
         taken=record["taken"],
         ema=training[EMA],
+        pathway=of_pathway,
     )
     return record["step"], state
 
@@ -192,6 +207,6 @@ def check_same_run(folder: Path, recipe: Recipe) -> None:
         )
 
 
-def _of_model(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Tensors of a learner by the names of its model, without those of the training-only heads."""
-    return {name.removeprefix("model."): x for name, x in tensors.items() if name.startswith("model.")}
+def _of_part(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Those tensors of a learner that belong to one of its parts, by the names of that part."""
+    return {name.removeprefix(prefix): x for name, x in tensors.items() if name.startswith(prefix)}

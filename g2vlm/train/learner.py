@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
+from typing import Any
 
 import torch
 from jaxtyping import Bool, Float
@@ -9,6 +10,7 @@ from torch import Tensor, nn
 
 from g2vlm.data.samples import AnswerWeighting, Pack, Sample, left_padded
 from g2vlm.heads.correspondence import CorrespondenceHeads
+from g2vlm.host import Host
 from g2vlm.losses.objective import LossWeights, Objective, Prediction
 from g2vlm.losses.text import token_losses
 from g2vlm.model import G2VLM, G2VLMOutput
@@ -49,6 +51,7 @@ class Learner(nn.Module):
 
     objective: geometric losses, or None where the strategy has none. ce: weight of the cross-entropy of answers, 0 for none.
     correspondence: heads that are dropped after training; matching: what they are to learn, and how much it counts.
+    host: of the model, where geometry enters its pictures by a pathway, which then learns, too.
     answer_weighting: what counts alike in the cross-entropy.
     max_loss: scenes with a greater geometric loss are left out.
     seed: with a sample's place, decides which of its pixels are looked at.
@@ -66,9 +69,11 @@ class Learner(nn.Module):
         matching: CorrespondenceRecipe = GASP,
         max_loss: float | None = None,
         seed: int = 0,
+        host: Host | None = None,
     ):
         super().__init__()
         self.model = model
+        self.host = host
         self.correspondence = correspondence
         self.objective, self.vg, self.ce = objective, vg, ce
         self.answer_weighting: AnswerWeighting = answer_weighting
@@ -102,6 +107,8 @@ class Learner(nn.Module):
         learns_pictures = any(parameter.requires_grad for parameter in self.model.vision.parameters())
         if learns_pictures and all(sample.pixel_values is None for sample in pack.samples):
             sums.append(self.model.zero_picture())
+        if self.host is not None and not any(sample.geometry_images for sample in pack.samples):
+            sums += [0 * x.sum() for x in self.host.pathway.parameters()]
         if not (with_geometry or self.ce):  # nothing is learnt, but all that learns still needs a gradient
             assert output.last_hidden_state is not None
             sums.append(0 * output.last_hidden_state.sum())
@@ -119,9 +126,12 @@ class Learner(nn.Module):
         has_global_points = self.objective is not None and self.objective.weights.global_points > 0
         views = [view for sample in samples if sample.views is not None for view in sample.views.images]
         pictures = [sample for sample in samples if sample.pixel_values is not None]
-        return self.model(
-            left_padded([sample.ids for sample in samples], tokens.pad),
-            left_padded([torch.ones_like(sample.ids) for sample in samples], 0),
+        inputs: dict[str, Any] = {}
+        if self.host is not None:
+            inputs["geometry_images"] = [image for sample in samples for image in sample.geometry_images] or None
+        return (self.host or self.model)(
+            input_ids=left_padded([sample.ids for sample in samples], tokens.pad),
+            attention_mask=left_padded([torch.ones_like(sample.ids) for sample in samples], 0),
             views=views or None,
             pixel_values=torch.cat([_given(s.pixel_values) for s in pictures]) if pictures else None,
             image_grid_thw=torch.cat([_given(s.image_grid_thw) for s in pictures]) if pictures else None,
@@ -130,6 +140,7 @@ class Learner(nn.Module):
             read_geometry=with_geometry,
             read_global_points=with_geometry and has_global_points,
             output_hidden_states=self.correspondence is not None,
+            **inputs,
         )
 
     def geometric_losses(

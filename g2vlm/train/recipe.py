@@ -104,7 +104,8 @@ class SourceRecipe:
     publish them, see docs/data.md), "text" (the same without images). path: where it lies, for those that lie somewhere.
     weight: its share of the packs.
     media: folder from which a file of questions counts its pictures and videos; None is its own. frames: of a video, at most.
-    inputs: what a question comes with: "views" for the geometric expert, "pictures" for the vision tower, both, or neither.
+    inputs: what a question comes with: "views" for the geometric expert, "pictures" for the vision tower, both, or neither;
+    "geometry" beside pictures for the encoder of a pathway.
     kinds: of questions about procedural rooms; all unless given. questions: how many about the same procedural room share a sample. points: short ones about single
     points beside them. evidence: part of the samples that are answered
     after what was measured in the true geometry.
@@ -135,6 +136,8 @@ class SourceRecipe:
         has_media = self.kind == "questions" or self.media is None
         require(has_media, "media", self.media, f"only questions have media: leave it out of {self.kind}")
         require(self.frames >= 1, "frames", self.frames, AT_LEAST_1)
+        is_shown = "geometry" not in self.inputs or "pictures" in self.inputs
+        require(is_shown, "inputs", self.inputs, "geometry is that of pictures: add pictures, or leave it out")
         for kind in self.kinds:
             require(kind in KINDS, "kinds", kind, suggestion(kind, KINDS))
         require(bool(self.kinds), "kinds", self.kinds, "give one at least, or leave it out")

@@ -19,6 +19,7 @@ from g2vlm.data.samples import Source
 from g2vlm.data.sampling import FrameChoice, Shapes
 from g2vlm.data.shards import Shards, read_shards
 from g2vlm.data.sources import QuestionSource, RoomQuestionSource, RoomSource, SceneSource, TextSource
+from g2vlm.host import Host
 from g2vlm.losses.objective import Objective
 from g2vlm.model import G2VLM
 from g2vlm.processor import Processor, byte_tokenizer
@@ -59,8 +60,13 @@ def fresh_processor(recipe: ModelRecipe, config: G2VLMConfig) -> Processor:
     return Processor(hub.tokenizer_at(recipe.tokenizer), config.tokens)
 
 
-def learner_of(recipe: Recipe, model: G2VLM) -> Learner:
-    """The model with what the recipe's strategy freezes, the losses it learns from and the heads it needs for them."""
+def learner_of(recipe: Recipe, model: G2VLM, host: Host | None = None) -> Learner:
+    """The model with what the recipe's strategy freezes, the losses it learns from and the heads it needs for them.
+
+    host: of the model, whose pathway learns beside it.
+    """
+    if host is not None and recipe.engine.kind == "zero3":
+        raise ValueError("engine.kind is zero3, which removes the hooks of a host's pathway; take zero2, ddp or fsdp2")
     freeze(model, recipe.strategy, recipe.frozen, thawed=recipe.thawed, weights=recipe.objective.geometry)
     if recipe.engine.gradient_checkpointing:
         model.recompute_activations()
@@ -79,6 +85,7 @@ def learner_of(recipe: Recipe, model: G2VLM) -> Learner:
         matching=matching or GASP,
         max_loss=recipe.guard.max_loss,
         seed=recipe.seed,
+        host=host,
     )
 
 
@@ -174,16 +181,25 @@ HooksOf = Callable[[parallel.Engine, Packs, int], Sequence[Hook]]
 """Called once in every process, with its engine, the row of packs and the number of steps already done."""
 
 
-def run(recipe: Recipe, out: Path, *, hooks: HooksOf = lambda engine, packs, step: ()) -> None:
+def run(
+    recipe: Recipe,
+    out: Path,
+    *,
+    hooks: HooksOf = lambda engine, packs, step: (),
+    host_of: Callable[[G2VLM], Host] | None = None,
+) -> None:
     """Train a recipe's model into the folder `out`, from its newest checkpoint if there is one.
 
+    host_of: makes the model a host, whose pathway is trained and kept beside it; the same for a run and its continuation. Its
+    encoder's patches are as large as those of the model, for which sources size what the encoder sees.
     Checkpoints are written each `output.save_every` steps and after the last one; `hooks` run before that.
     """
     torch.manual_seed(recipe.seed)
     model, processor = model_of(recipe.model)
     model.config.has_language |= recipe.strategy in TEXTUAL
     packs = packs_of(recipe, processor, model.config.patch_size)
-    engine = parallel.start(learner_of(recipe, model), recipe)
+    host = None if host_of is None else host_of(model)
+    engine = parallel.start(learner_of(recipe, model, host), recipe)
     with ExitStack() as stack:
         stack.callback(engine.close)
         engine.in_first(lambda: stack.enter_context(parallel.sole_owner(out)))
@@ -202,7 +218,7 @@ def run(recipe: Recipe, out: Path, *, hooks: HooksOf = lambda engine, packs, ste
         save = every(
             recipe.output.save_every,
             recipe.steps,
-            lambda step: save_checkpoint(out, model, engine, step, recipe, tokenizer=processor.tokenizer),
+            lambda step: save_checkpoint(out, model, engine, step, recipe, tokenizer=processor.tokenizer, host=host),
         )
         last = [stop_on_bad(recipe.data.max_bad), save]
         train(engine, loader, recipe, first_step=step, hooks=[*hooks(engine, packs, step), *last])

@@ -364,6 +364,20 @@ def test_a_question_comes_with_what_is_wanted(inputs, processor):
     assert shown == {{"views": "view_patch", "pictures": "image_patch"}[name] for name in inputs}
 
 
+def test_pictures_come_once_more_for_the_encoder_of_a_pathway_and_without_marks(processor):
+    inputs = ("pictures", "geometry")
+    source = RoomQuestionSource(processor, 14, inputs=inputs, kinds=("depth_comparison",))
+    sample = source.sample(random.Random(1), Bucket(3, 84, 112))
+    assert sample.views is None
+    assert sample.image_grid_thw.tolist() == [[1, 6, 8]] * 3
+    assert [tuple(image.shape) for image in sample.geometry_images] == [(3, 84, 112)] * 3
+    with_views = replace(source, inputs=("views", "pictures")).sample(random.Random(1), Bucket(3, 84, 112))
+    assert torch.equal(torch.stack(sample.geometry_images), with_views.views.images)
+    odd = replace(source, inputs=inputs).sample(random.Random(1), Bucket(3, 84, 98))
+    grid = odd.image_grid_thw[0].tolist()
+    assert tuple(odd.geometry_images[0].shape) == (3, 14 * grid[1], 14 * grid[2])
+
+
 def branches_of(sample: Sample) -> list[tuple[torch.Tensor, torch.Tensor]]:
     """Ids and labels of each question of a sample."""
     assert sample.labels is not None

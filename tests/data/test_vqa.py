@@ -607,6 +607,14 @@ def test_a_question_comes_with_what_the_recipe_says(inputs, wanted, tmp_path):
     assert learnt(sample) == ["That."]
 
 
+def test_photos_come_once_more_for_the_encoder_of_a_pathway(tmp_path):
+    path = written(tmp_path / "rows.json", [talk("What?", "That.", images=album(tmp_path, "a.png"))])
+    source = QuestionSource("s", path, PROCESSOR, 14, inputs=("pictures", "geometry"))
+    sample = source.sample(random.Random(0), BUCKET)
+    _, rows, columns = sample.image_grid_thw[0].tolist()
+    assert [tuple(image.shape) for image in sample.geometry_images] == [(3, 14 * rows, 14 * columns)]
+
+
 def test_media_may_lie_in_another_folder_and_videos_are_thinned_out(tmp_path):
     album(tmp_path / "media", *(f"room/{i}.png" for i in range(6)))
     path = written(tmp_path / "rows.jsonl", [talk("<video>\nWhat?", "That.", video="room")])

@@ -9,13 +9,13 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-from einops import rearrange
 from jaxtyping import Float
 from safetensors.torch import load_file
 from torch import Tensor
 
 from g2vlm.convert import vggt
 from g2vlm.encoders.vggt import Vggt, VggtConfig
+from g2vlm.pathways.base import merge_cells
 from tests.parity.run import Tolerance
 
 FEATURES = Tolerance(5e-5)  # 0: bit for bit on the CPU this was written on
@@ -73,17 +73,10 @@ def ours_for(name: str) -> tuple[str, Callable[[Vggt, Tensor], Tensor]]:
         case case, "", layer, "special_tokens":
             return case, lambda model, images: special_tokens(model, images, int(layer))
         case case, "encode_layers" | "encode_layers_reference_last", layer, "":
-            return case, lambda model, images: in_cells(model.encode(images, [int(layer)])[0])
+            return case, lambda model, images: merge_cells(model.encode(images, [int(layer)])[0]).flatten(1, 2)
     raise ValueError(f"{name} is recorded, but not compared")
 
 
 def special_tokens(model: Vggt, images: Tensor, layer: int) -> Float[Tensor, "views special width"]:
     output = next(islice(model.layer_outputs(images), layer, None))
     return torch.cat(output, dim=-1)[:, : model.num_special]
-
-
-def in_cells(features: Float[Tensor, "views rows columns width"]) -> Float[Tensor, "views patches width"]:
-    """The patches of whole 2 x 2 cells, cell after cell; a last odd row or column is left out."""
-    _, rows, columns, _ = features.shape
-    whole = features[:, : rows // 2 * 2, : columns // 2 * 2]
-    return rearrange(whole, "v (r y) (c x) w -> v (r c y x) w", y=2, x=2)

@@ -25,7 +25,8 @@ Named = Iterable[tuple[str, Tensor]]
 class State:
     """What a run needs to go on, whole and by name; in other processes than the first it may be empty.
 
-    weights: every parameter and buffer of the model, frozen ones too. correspondence: the training-only heads.
+    weights: every parameter and buffer of the model, frozen ones too. correspondence: the training-only heads. pathway: that of
+    the model's host.
     moments: "exp_avg" and "exp_avg_sq" of AdamW by name of the parameter. taken: steps the optimiser has taken.
     ema: running mean of the weights; empty without one.
     """
@@ -35,6 +36,7 @@ class State:
     moments: dict[str, dict[str, Tensor]]
     taken: int
     ema: dict[str, Tensor]
+    pathway: dict[str, Tensor]
 
 
 @dataclass(frozen=True)
@@ -157,19 +159,22 @@ class Engine:
 
     def state(self) -> State:
         """Everything, gathered from wherever it lies; every process has to call this."""
-        heads = self.learner.correspondence
+        heads, host = self.learner.correspondence, self.learner.host
         return State(
             weights=self.gathered(self.learner.model.state_dict(keep_vars=True).items()),
             correspondence={} if heads is None else self.gathered(heads.state_dict(keep_vars=True).items()),
             moments={name: self.moment(name) for name in (MOMENTS if self.taken else ())},
             taken=self.taken,
             ema={} if self.ema is None else self.gathered(self.ema.mean.items()),
+            pathway={} if host is None else self.gathered(host.pathway.state_dict(keep_vars=True).items()),
         )
 
     def load(self, state: State) -> None:
         """Go on from a state, whichever engine gave it; every process needs the whole of it."""
-        heads = self.learner.correspondence
+        heads, host = self.learner.correspondence, self.learner.host
         self.fill(self.learner.model, state.weights)
+        if host is not None:
+            self.fill(host.pathway, state.pathway)
         if heads is not None:
             self.fill(heads, state.correspondence)
         if self.ema is not None:
