@@ -19,7 +19,7 @@ def test_a_host_is_printed_with_its_pathway_and_its_encoder(run, name):
     assert outcome.code == 0
     printed = json.loads(outcome.out)
     assert printed == json.loads(json.dumps(PRESETS[name]().to_fields()))
-    assert printed["pathway"]["type"] in ("SpatialStack", "PreDecoder")
+    assert printed["pathway"]["type"] in ("SpatialStack", "PreDecoder", "GeoAlign")
     assert printed["encoder"]["depth"] in (6, 24)
 
 
