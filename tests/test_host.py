@@ -13,6 +13,9 @@ SINGLE = PreDecoder((4,), geometry_width=CHANNELS, hidden_width=20)
 PATHWAYS = [STACK, SINGLE]
 IMAGES = [[(2, 4), (4, 6)], [(4, 4)]]
 
+NOISE = {"qwen2_vl": 1e-4, "qwen2_5_vl": 1e-4, "qwen3_5": 2e-3}
+"""Of logits up to 8. Qwen3.5's recurrent layers amplify: weights changed by one part in ten million move them by 1.5e-4."""
+
 each_family = pytest.mark.parametrize("family", FAMILIES)
 each_pathway = pytest.mark.parametrize("config", PATHWAYS, ids=["stack", "single"])
 GREEDY = {
@@ -146,8 +149,8 @@ def test_a_batch_of_two_lengths_equals_two_calls(family, config):
     first = logits(host, prompts(family, IMAGES[0]).inputs)
     second = logits(host, prompts(family, IMAGES[1], first=1).inputs)
     assert first.shape[1] > second.shape[1]
-    torch.testing.assert_close(together[:1], first, rtol=0, atol=1e-4)  # worst seen 1.2e-5
-    torch.testing.assert_close(together[1:, -second.shape[1] :], second, rtol=0, atol=1e-4)
+    torch.testing.assert_close(together[:1], first, rtol=0, atol=NOISE[family])  # worst seen 1.2e-5
+    torch.testing.assert_close(together[1:, -second.shape[1] :], second, rtol=0, atol=NOISE[family])  # 3.1e-4, Qwen3.5
 
 
 @each_family
@@ -160,7 +163,7 @@ def test_a_sample_without_images_passes_untouched(family, config):
     assert torch.equal(logits(host, words.inputs), expected)
     assert host.encoder.num_calls == 0
     beside = logits(host, prompts(family, [], IMAGES[1]).inputs)[0, -5:]
-    torch.testing.assert_close(beside, expected[0], rtol=0, atol=1e-4)
+    torch.testing.assert_close(beside, expected[0], rtol=0, atol=NOISE[family])
 
 
 @each_family
@@ -304,7 +307,7 @@ def test_a_prompt_may_come_in_two_parts_each_with_an_image(family, config):
         whole = host(**batch.inputs | {"position_ids": positions}).logits
         cache = host(**turns[0], use_cache=True).past_key_values
         behind = host(**turns[1], past_key_values=cache).logits
-    torch.testing.assert_close(behind, whole[:, first:], rtol=0, atol=1e-4)
+    torch.testing.assert_close(behind, whole[:, first:], rtol=0, atol=NOISE[family])
 
 
 # --- training ---------------------------------------------------------------------------------------------------------
