@@ -1,5 +1,6 @@
 """What all geometry pathways share: the frozen encoder they read, its cells, the merger, and how a host calls them."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Protocol
 
@@ -45,7 +46,7 @@ class GeometryEncoder(Protocol):
         ...
 
 
-class Pathway(nn.Module):
+class Pathway(nn.Module, ABC):
     """Geometry on its way into the visual rows of a decoder.
 
     sites: where the host calls `apply_at`. encoder_layers: what it then has to bring along, each once, ascending.
@@ -54,11 +55,11 @@ class Pathway(nn.Module):
     sites: tuple[Site, ...] = ()
     encoder_layers: tuple[int, ...] = ()
 
+    @abstractmethod
     def apply_at(
         self, site: Site, visual_rows: Float[Tensor, "tokens width"], features: Cells
     ) -> Float[Tensor, "tokens width"]:
         """The visual rows as they go on from this site; `features` covers the same tokens in the same order."""
-        raise NotImplementedError
 
 
 def merge_cells(features: Float[Tensor, "views rows columns channels"]) -> Float[Tensor, "views cells 4 channels"]:

@@ -14,6 +14,11 @@ class StockPathway(Pathway):
     def __init__(self, config: NoPathway, width: int):
         super().__init__()
 
+    def apply_at(
+        self, site: Site, visual_rows: Float[Tensor, "tokens width"], features: Cells
+    ) -> Float[Tensor, "tokens width"]:
+        return visual_rows
+
 
 class PreDecoderPathway(Pathway):
     """One merger per encoder layer, and one fusion that takes their outputs in one after another."""
