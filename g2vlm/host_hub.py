@@ -216,12 +216,16 @@ def _check_pathway(config: PathwayConfig, weights: Mapping[str, Tensor]) -> None
     if isinstance(config, NoPathway) or not weights:
         if isinstance(config, NoPathway) and not weights:
             return
-        raise ValueError(f"type of the pathway is {type(config).__name__}, but the weights hold {len(weights)} of one; {_CURE}")
+        raise ValueError(
+            f"type of the pathway is {type(config).__name__}, but the weights hold {len(weights)} of one; {_CURE}"
+        )
     is_bank = any(name.startswith("bank.") for name in weights)
     if is_bank != isinstance(config, GeoAlign):
         seen = "GeoAlign" if is_bank else "SpatialStack or PreDecoder"
         raise ValueError(f"type of the pathway is {type(config).__name__}, but the weights are of {seen}; {_CURE}")
-    blocks, norm, linear = ("bank.norms.", "", "bank.projectors.0.fc1") if is_bank else ("mergers.", "norm.", "mergers.0.fc1")
+    blocks, norm, linear = (
+        ("bank.norms.", "", "bank.projectors.0.fc1") if is_bank else ("mergers.", "norm.", "mergers.0.fc1")
+    )
     num_blocks = len({name.removeprefix(blocks).split(".")[0] for name in weights if name.startswith(blocks)})
     if len(config.encoder_layers) != num_blocks:
         raise ValueError(
