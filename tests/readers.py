@@ -9,7 +9,7 @@ from transformers import PreTrainedTokenizerBase, Qwen2VLImageProcessorPil
 from g2vlm import host, presets
 from g2vlm.host import Host
 from g2vlm.host_hub import save_host
-from g2vlm.pathway_config import PathwayConfig, SpatialStack
+from g2vlm.pathway_config import NoPathway, PathwayConfig, SpatialStack
 from g2vlm.processor import byte_tokenizer
 
 TOKENS = presets.tiny().tokens
@@ -20,7 +20,7 @@ TEMPLATE = (
     "{% for m in messages %}<|im_start|>{{ m.role }}\n"
     "{% if m.content is string %}{{ m.content }}{% else %}{% for part in m.content %}"
     "{% if part.type == 'image' %}<|vision_start|><|image_pad|><|vision_end|>{% else %}{{ part.text }}{% endif %}"
-    "{% endfor %}{% endif %}<|im_end|>\n{% endfor %}<|im_start|>assistant\n"
+    "{% endfor %}{% endif %}<|im_end|>\n{% endfor %}{{ '<|im_start|>assistant\\n' }}"
 )
 THINKING = TEMPLATE + "{% if enable_thinking %}<think>\n{% else %}<think>\n\n</think>\n\n{% endif %}"
 
@@ -35,7 +35,8 @@ def reading_host(family: str, pathway: PathwayConfig = STACK, seed: int = 0) -> 
     config.vision_start_token_id, config.vision_end_token_id = TOKENS.vision_start, TOKENS.vision_end
     config.image_token_id, config.video_token_id = TOKENS.image_patch, 290
     torch.manual_seed(seed)
-    made = Host(host.FAMILIES[family](config).eval(), pathway, small_vggt())
+    encoder = None if isinstance(pathway, NoPathway) else small_vggt()
+    made = Host(host.FAMILIES[family](config).eval(), pathway, encoder)
     move(made.pathway)
     return made.eval()
 
@@ -53,5 +54,6 @@ def pictures_of(family: str) -> Qwen2VLImageProcessorPil:
 def saved(family: str, folder: Path, pathway: PathwayConfig = STACK) -> Host:
     """A host whose folder answers."""
     made = reading_host(family, pathway)
-    save_host(made, folder, tokenizer=tokenizer_of(family), image_processor=pictures_of(family), with_encoder=True)
+    files = {"tokenizer": tokenizer_of(family), "image_processor": pictures_of(family)}
+    save_host(made, folder, **files, with_encoder=made.encoder is not None)
     return made
