@@ -233,7 +233,7 @@ def _check_pathway(config: PathwayConfig, weights: Mapping[str, Tensor]) -> None
         )
     hidden, read = weights[f"{linear}.weight"].shape
     is_joined = f"{blocks}0.{norm}weight" in weights
-    shown = {"geometry_width": read // MERGE**2 if is_joined else read, "hidden_width": hidden}
+    shown: dict[str, Any] = {"geometry_width": read // MERGE**2 if is_joined else read, "hidden_width": hidden}
     if is_joined:
         shown["norm"] = "layer" if f"{blocks}0.{norm}bias" in weights else "rms"
     for field, seen in shown.items():

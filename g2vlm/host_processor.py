@@ -151,7 +151,7 @@ class HostProcessor:
 
     @property
     def pad(self) -> int:
-        tokenizer = self.tokenizer
+        tokenizer: Any = self.tokenizer
         return tokenizer.eos_token_id if tokenizer.pad_token_id is None else tokenizer.pad_token_id
 
     def prompt(self, turns: Sequence[Turn]) -> str:
@@ -241,7 +241,7 @@ def read_host_processor(
     return HostProcessor(tokenizer, eye, config.image_token_id, thinking)
 
 
-def _template(folder: Path, tokenizer: PreTrainedTokenizerBase) -> str | None:
+def _template(folder: Path, tokenizer: PreTrainedTokenizerBase) -> Any:
     """A chat template lies with the tokenizer, or, in older folders, in a file of the processor."""
     older = folder / "chat_template.json"
     if tokenizer.chat_template is None and older.is_file():

@@ -143,5 +143,5 @@ class HostSpeaker:
     def _ends(self) -> list[int]:
         """Tokens that end an answer: the tokenizer's, and those that the model's files name."""
         named: Any = self.host.model.generation_config.eos_token_id  # pyright: ignore[reportOptionalMemberAccess]
-        named = named if isinstance(named, list) else [named]
-        return [end for end in dict.fromkeys([self.processor.tokenizer.eos_token_id, *named]) if end is not None]
+        own: Any = self.processor.tokenizer.eos_token_id
+        return [x for x in dict.fromkeys([own, *(named if isinstance(named, list) else [named])]) if x is not None]

@@ -145,7 +145,9 @@ def test_a_folder_whose_pathway_differs_from_its_weights_is_refused(tmp_path):
     stored = json.loads(path.read_text())
     stored["pathway"]["decoder_layers"], stored["pathway"]["encoder_layers"] = [0], [1]
     path.write_text(json.dumps(stored))
-    with pytest.raises(ValueError, match=r"encoder_layers is \(1,\), 1 in all, but the weights are for 2; use the pathway"):
+    with pytest.raises(
+        ValueError, match=r"encoder_layers is \(1,\), 1 in all, but the weights are for 2; use the pathway"
+    ):
         load_host(tmp_path / "host")
 
 

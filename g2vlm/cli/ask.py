@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from g2vlm.pictures import Photo
     from g2vlm.predictor import Answering
     from g2vlm.records import Answer, Box, Mark, Reconstruction
+    from g2vlm.speaking import GeometryInput
 
 MARKS = "What a question is about"
 
@@ -183,7 +184,7 @@ class Labelled:
     predictor: "Answering"
     photos: "Sequence[Photo]"
     frames: "Sequence[Photo]"
-    geometry: str
+    geometry: "GeometryInput"
     resolution: int | None
     with_reconstruction: bool
     answered: "list[Answer]" = field(default_factory=list)
@@ -250,7 +251,7 @@ def _place(text: str, count: int, option: str, form: str) -> tuple[int, list[flo
 
 
 def _open(
-    predictor: "Answering", photos: "Sequence[Photo]", geometry: str, resolution: int | None, seed: int
+    predictor: "Answering", photos: "Sequence[Photo]", geometry: "GeometryInput", resolution: int | None, seed: int
 ) -> "Session":
     import torch
 
@@ -265,7 +266,7 @@ def _open(
 def _summary(
     predictor: "Answering",
     views: "Sequence[str]",
-    geometry: str,
+    geometry: "GeometryInput",
     questions: "Sequence[str]",
     answers: "Sequence[Answer]",
     seconds: dict[str, float],

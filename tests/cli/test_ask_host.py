@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from hosts import VGGT, small_vggt
 from PIL import Image
-from readers import STACK, TOKENS, pictures_of, reading_host, saved, tokenizer_of
+from readers import STACK, pictures_of, reading_host, saved, tokenizer_of
 from safetensors.torch import load_file, save_file
 from test_host_hub import write_published
 from videos import video

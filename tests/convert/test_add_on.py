@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import pytest
 import torch
 from hosts import VGGT, move, small_vggt, stock
@@ -204,7 +206,11 @@ def test_a_way_of_fusing_that_is_not_that_of_the_weights_is_named():
     before = put_together(parts_of(NAIVE, "qwen2_5_vl"), NAIVE, "spatialstack_qwen25")
     with pytest.raises(ValueError, match=r"feature_fusion_method is 'add' .* hold mergers of 'deepstack_language_add'"):
         read_config(STACK_FIELDS | {"feature_fusion_method": "add"}, layered, VGGT)
-    with pytest.raises(ValueError, match=r"feature_fusion_method is 'deepstack_language_add' .* mergers before the decoder"):
+    with pytest.raises(
+        ValueError, match=r"feature_fusion_method is 'deepstack_language_add' .* mergers before the decoder"
+    ):
         read_config(STACK_FIELDS, before, VGGT)
-    with pytest.raises(ValueError, match=r"2 x token_width 20\), but the mergers in the weights read 128 numbers, 4 x 32"):
+    with pytest.raises(
+        ValueError, match=r"2 x token_width 20\), but the mergers in the weights read 128 numbers, 4 x 32"
+    ):
         read_config(STACK_FIELDS, layered, replace(VGGT, token_width=20, num_heads=1, dino_num_heads=1))

@@ -174,5 +174,5 @@ def test_the_shape_of_an_encoder_is_seen_in_its_weights(prefix):
 def test_an_encoder_of_another_width_is_named_in_one_line():
     weights = vggt.from_ours(small_vggt().state_dict())
     with pytest.raises(ValueError, match="token_width is 1024, but the encoder's weights are 16 wide") as error:
-        vggt.build(weights, VggtConfig())
+        vggt.build(weights, VGGT_1B)
     assert "\n" not in str(error.value)
