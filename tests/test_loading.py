@@ -30,7 +30,7 @@ def test_a_native_host_answers_from_its_folder(tmp_path):
     assert loaded.host is not None
     expected = made.answer(PHOTOS, QUESTION, max_new_tokens=LENGTH)
     assert all_said(loaded.answer(PHOTOS, QUESTION, max_new_tokens=LENGTH)) == all_said(expected)
-    with pytest.raises(ValueError, match="thinking: .* is a G2VLM, which reads as such; leave it out"):
+    with pytest.raises(ValueError, match=r"thinking: .* is a G2VLM, which reads as such; leave it out"):
         g2vlm.load(tmp_path / "host", encoder=PatchEncoder(), thinking=True)
 
 
@@ -54,7 +54,7 @@ def test_other_models_are_loaded_as_ever():
 
 
 def test_an_option_that_a_model_does_not_have_is_named(stock):
-    with pytest.raises(ValueError, match="min_pixels, encoder: .* is no host of a geometry pathway; leave it out"):
+    with pytest.raises(ValueError, match=r"min_pixels, encoder: .* is no host of a geometry pathway; leave it out"):
         g2vlm.load(min_pixels=3, encoder=PatchEncoder())
-    with pytest.raises(ValueError, match="attention is 'flex', but .* attends by 'sdpa'"):
+    with pytest.raises(ValueError, match=r"attention is 'flex', but .* attends by 'sdpa'"):
         g2vlm.load(stock, attention="flex")

@@ -168,10 +168,11 @@ def test_nothing_but_greedy_words_is_said_unless_asked_for(run, hub, photos):
     [
         ([], "no picture was given; name at least one picture, folder or glob, or a --video"),
         (["--video", "nowhere.mp4"], "nowhere.mp4: there is no such file or folder"),
-        (["--video", "{}/1.png"], "cannot be read as a video"),
+        (["--video", "{}/damaged.mp4"], "damaged.mp4: cannot be read as a video"),
     ],
 )
 def test_a_video_that_is_not_there_is_refused_before_anything_is_loaded(run, hub, photos, options, message):
+    (photos / "damaged.mp4").write_bytes(b"no video")
     outcome = run("ask", "-q", "Why?", *(text.format(photos) for text in options))
     assert outcome.code == 2
     assert message in outcome.err
