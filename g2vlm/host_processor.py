@@ -117,7 +117,7 @@ def eye_of(
     least, most = PIXELS[kind]
     pixels = (least if min_pixels is None else min_pixels, most if max_pixels is None else max_pixels)
     cell = (MERGE * processor.patch_size) ** 2
-    if max_pixels is not None and min_pixels is None:
+    if max_pixels is not None and min_pixels is None:  # whoever wants small pictures need not say it twice
         pixels = (min(pixels), pixels[1])
     if not 1 <= pixels[0] <= pixels[1] or pixels[1] < cell:
         raise ValueError(

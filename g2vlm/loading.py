@@ -27,7 +27,7 @@ from g2vlm.pathways.base import GeometryEncoder
 from g2vlm.predictor import Predictor
 
 
-class Reading(TypedDict, total=False):
+class ReadingOptions(TypedDict, total=False):
     """How a stock host reads.
 
     preprocessing: how it sees photos; unless given, as where it is evaluated, see `host_processor.Preprocessing`.
@@ -47,13 +47,13 @@ def load(
     dtype: str | torch.dtype = "auto",
     attention: AttentionBackend = "sdpa",
     encoder: GeometryEncoder | Source | None = None,
-    **reading: Unpack[Reading],
+    **reading: Unpack[ReadingOptions],
 ) -> Predictor | HostPredictor:
     """What answers with the model of a folder, a hub repository, or (None or "tiny") the weights that come with the package.
 
     device: "auto" is cuda, else mps, else cpu. dtype: "auto" is float32, but bfloat16 on cuda for a model of more than
     a billion parameters. attention: of a G2VLM. encoder: the geometry encoder of a host, or the folder of its weights; see
-    `host_hub.load_host`. reading: of a host on a stock Qwen-VL, see `Reading`.
+    `host_hub.load_host`. reading: of a host on a stock Qwen-VL, see `ReadingOptions`.
 
     Raises ValueError as `hub.load_model` and `host_hub.load_host` do, and for an option that the model does not have.
     """
