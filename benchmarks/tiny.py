@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-import g2vlm
+from g2vlm import hub
 from g2vlm.data.readers.scene_json import read_scene
 from g2vlm.data.recon import sample_nearest, valid
 from g2vlm.data.scenes import TEST_SEEDS, rooms
@@ -33,7 +33,7 @@ def main() -> None:
     parser.add_argument("--model", default=None)
     parser.add_argument("--real", type=Path, default=None)
     options = parser.parse_args()
-    predictor = g2vlm.load(options.model)
+    predictor = hub.load(options.model)
 
     started = time.perf_counter()
     pairs = list(room_scores(predictor, options.scenes, options.views))

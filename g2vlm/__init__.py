@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from g2vlm import presets
     from g2vlm.config import G2VLMConfig
-    from g2vlm.hub import load, save
+    from g2vlm.hub import save
+    from g2vlm.loading import load
     from g2vlm.model import G2VLM
     from g2vlm.predictor import Predictor
     from g2vlm.records import Geometry, Reconstruction, Views
@@ -25,7 +26,7 @@ _HOME = {
     "Predictor": "predictor",
     "Reconstruction": "records",
     "Views": "records",
-    "load": "hub",
+    "load": "loading",
     "save": "hub",
 }
 

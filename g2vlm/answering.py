@@ -1,5 +1,6 @@
 """Questions about photos and their answers: one at a time, many at once, or several about photos that were read once."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -99,42 +100,33 @@ class Asking(NamedTuple):
             raise ValueError("reasoning needs geometry, which is 'off'; set it to 'on', 'blank' or 'shuffled'")
 
 
-class Session:
-    """Photos that were read once, for any number of questions about them; made by `Predictor.open`.
+class Session(ABC):
+    """Photos that were read once, for any number of questions about them; made by `open` of a predictor.
 
-    Asking leaves nothing behind: the same question has the same answer, whatever was asked before. The views stay read for
-    every question. Pictures stay read, too, unless something is marked on them: they are then drawn on and read again.
+    Asking leaves nothing behind: the same question has the same answer, whatever was asked before. geometry: what the
+    geometric encoder sees.
     """
 
-    def __init__(self, speaker: Speaker, scene: Scene, geometry: GeometryInput, provenance: Provenance) -> None:
-        ids = speaker.processor.context_ids(scene.view_grids, scene.picture_grids)
-        nothing_asked = len(speaker.processor.asking_ids(""))
-        speaker.require_room(scene, len(ids) + nothing_asked, Decoding(max_new_tokens=1))
-        self.speaker, self.scene, self._provenance = speaker, scene, provenance
-        self.geometry: GeometryInput = geometry
-        self._patches = [scene.patches(index, photo) for index, photo in enumerate(scene.photos)]
-        self._reading = speaker.read([ids], [scene], self._patches)
-        views_end = len(speaker.processor.context_ids(scene.view_grids))
-        self._views = self._reading.context.until(views_end, int(self._reading.positions[0, views_end]))
-        self._picture_ids = ids[views_end:]
+    geometry: GeometryInput
 
     @property
+    @abstractmethod
+    def photos(self) -> Sequence[Photo]:
+        """What questions are about."""
+
+    @property
+    @abstractmethod
     def seconds(self) -> float:
         """What reading the photos took."""
-        return self._reading.seconds
 
     @property
+    @abstractmethod
     def reconstruction(self) -> Reconstruction:
-        """What the forward that read the photos says about them; see `Predictor.answer`."""
-        Asking(self.geometry, None, True, 0, Decoding()).check()
-        return self._read_geometry
+        """What the model reconstructs of the photos."""
 
-    @cached_property
-    @torch.no_grad()
-    def _read_geometry(self) -> Reconstruction:
-        """What the heads say about what the geometric encoder was shown."""
-        (geometry,) = self._reading.geometries(self.speaker.model)
-        return _reconstruction(geometry, self.scene, self._provenance, self.seconds)
+    @abstractmethod
+    def _answers(self, queries: Sequence[Asked], asking: Asking, *, is_marked: bool) -> list[Answer]:
+        """The answers to queries of which all or none have marks, computed at once."""
 
     def ask(
         self,
@@ -171,7 +163,7 @@ class Session:
         queries = [Query(question) if isinstance(question, str) else question for question in questions]
         for query in queries:
             require_question(query.text)
-            _check_marks(query, self.scene.photos)
+            require_marks(query, self.photos)
         answers: dict[int, Answer] = {}
         for is_marked in (False, True):
             chosen = [i for i, query in enumerate(queries) if bool(query.marks or query.boxes) == is_marked]
@@ -182,13 +174,55 @@ class Session:
                 )
         return [answers[i] for i in range(len(queries))]
 
+
+class NativeSession(Session):
+    """Of a G2VLM; made by `Predictor.open`.
+
+    The views stay read for every question. Pictures stay read, too, unless something is marked on them: they are then drawn on
+    and read again.
+    """
+
+    def __init__(self, speaker: Speaker, scene: Scene, geometry: GeometryInput, provenance: Provenance) -> None:
+        ids = speaker.processor.context_ids(scene.view_grids, scene.picture_grids)
+        nothing_asked = len(speaker.processor.asking_ids(""))
+        speaker.require_room(scene, len(ids) + nothing_asked, Decoding(max_new_tokens=1))
+        self.speaker, self.scene, self._provenance = speaker, scene, provenance
+        self.geometry: GeometryInput = geometry
+        self._patches = [scene.patches(index, photo) for index, photo in enumerate(scene.photos)]
+        self._reading = speaker.read([ids], [scene], self._patches)
+        views_end = len(speaker.processor.context_ids(scene.view_grids))
+        self._views = self._reading.context.until(views_end, int(self._reading.positions[0, views_end]))
+        self._picture_ids = ids[views_end:]
+
+    @property
+    def photos(self) -> Sequence[Photo]:
+        return self.scene.photos
+
+    @property
+    def seconds(self) -> float:
+        """What reading the photos took."""
+        return self._reading.seconds
+
+    @property
+    def reconstruction(self) -> Reconstruction:
+        """What the forward that read the photos says about them; see `Predictor.answer`."""
+        Asking(self.geometry, None, True, 0, Decoding()).check()
+        return self._read_geometry
+
+    @cached_property
+    @torch.no_grad()
+    def _read_geometry(self) -> Reconstruction:
+        """What the heads say about what the geometric encoder was shown."""
+        (geometry,) = self._reading.geometries(self.speaker.model)
+        return _reconstruction(geometry, self.scene, self._provenance, self.seconds)
+
     def _answers(self, queries: Sequence[Asked], asking: Asking, *, is_marked: bool) -> list[Answer]:
         started = perf_counter()
         speaker, scene = self.speaker, self.scene
         reconstruction = self._read_geometry if asking.reads_geometry else None
         measurable = _measurable(reconstruction, asking)
         evidence = [_evidence(query, measurable) for query in queries]
-        asked = [speaker.processor.asking_ids(_words(query, scene.photos) + query.text) for query in queries]
+        asked = [speaker.processor.asking_ids(said_of_marks(query, scene.photos) + query.text) for query in queries]
         tails = [_stating(speaker, ids, said) for ids, said in zip(asked, evidence, strict=True)]
         context, pictures = self._reading.context, None
         if is_marked:
@@ -268,10 +302,10 @@ class Prompt(NamedTuple):
 def _prompt(speaker: Speaker, request: Request, asking: Asking, resolution: int | None) -> Prompt:
     conversation = request.conversation()
     photos = conversation.photos
-    _check_marks(request, photos)
+    require_marks(request, photos)
     scene = speaker.scene(photos, asking.geometry, resolution, asking.seed)
     ids = speaker.processor.conversation_ids(
-        conversation.saying_first(_words(request, photos)).turns,
+        conversation.saying_first(said_of_marks(request, photos)).turns,
         view_grids=scene.view_grids,
         picture_grids=scene.picture_grids,
     )
@@ -279,14 +313,15 @@ def _prompt(speaker: Speaker, request: Request, asking: Asking, resolution: int 
     return Prompt(scene, ids, int(ends[-1]) + 1, draw_marks(photos, request.marks, request.boxes))
 
 
-def _check_marks(query: Marked, photos: Sequence[Photo]) -> None:
+def require_marks(query: Marked, photos: Sequence[Photo]) -> None:
+    """ValueError for a mark or view that is not among the photos."""
     check_marks(query.marks, query.boxes, [photo.size for photo in photos], [photo.name for photo in photos])
     for view in query.between or ():
         if not 0 <= view < len(photos):
             raise ValueError(f"between is {query.between}, but there are {len(photos)} views, 0 to {len(photos) - 1}")
 
 
-def _words(query: Marked, photos: Sequence[Photo]) -> str:
+def said_of_marks(query: Marked, photos: Sequence[Photo]) -> str:
     """What is said of the marks before the question."""
     return words_of_marks(query.marks, query.boxes, [photo.size for photo in photos])
 

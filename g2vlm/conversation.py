@@ -138,6 +138,13 @@ def _items(message: Message, number: int, max_frames: int, frame_labels: bool) -
             )
 
 
+def frames_of(source: str | Path, max_frames: int) -> Sequence[Photo | Path]:
+    """Frames of a video file, or the pictures of a folder or glob, thinned out evenly to `max_frames`."""
+    if Path(source).is_file():
+        return read_video(Path(source), max_frames)
+    return evenly_spaced(find_pictures([str(source)]), max_frames)
+
+
 def _photo_in(part: Message, number: int) -> PhotoLike:
     source = part.get("image", part.get("path"))
     if source is None or not isinstance(source, PhotoLike):
@@ -148,9 +155,7 @@ def _photo_in(part: Message, number: int) -> PhotoLike:
 def _frames_in(part: Message, number: int, max_frames: int) -> Sequence[PhotoLike]:
     source = part.get("video", part.get("path"))
     if isinstance(source, str | Path):
-        if Path(source).is_file():
-            return read_video(Path(source), max_frames)
-        return evenly_spaced(find_pictures([str(source)]), max_frames)
+        return frames_of(source, max_frames)
     if not isinstance(source, Sequence) or not all(isinstance(frame, PhotoLike) for frame in source):
         raise ValueError(
             f"message {number} has a video without frames: {dict(part)!r}; give a file, a folder or a list of them"

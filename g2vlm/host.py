@@ -173,8 +173,10 @@ class Host(nn.Module):
         """Holds the features of a batch's prompts for as long as a call runs."""
         if self.pathway.sites and inputs.get("pixel_values_videos") is not None:
             raise ValueError("pixel_values_videos has no geometry; give the frames as images, one placeholder for each")
-        if not self.pathway.sites or not is_visual.any():
+        if not self.pathway.sites:
             features: Cells = {}
+        elif not is_visual.any():
+            features = self._no_cells()
         elif images is None:
             raise ValueError(
                 f"input_ids hold {int(is_visual.sum())} image tokens, but geometry_images is None; "
@@ -207,6 +209,12 @@ class Host(nn.Module):
         layers = self.pathway.encoder_layers
         samples = [self._encode(scene) for scene in _by_sample(images, grids, num_tokens)]
         return {layer: torch.cat([x for sample in samples for x in sample[i]]) for i, layer in enumerate(layers)}
+
+    def _no_cells(self) -> Cells:
+        """Features of a batch without images."""
+        assert self.encoder is not None
+        cells = torch.zeros(0, MERGE**2, self.encoder.width, device=self.model.device)
+        return dict.fromkeys(self.pathway.encoder_layers, cells)
 
     def _check_image(self, index: int, image: Tensor, grid: list[int]) -> None:
         """ValueError unless the cells of a geometry image are those of its grid (an odd last patch is cut off)."""
@@ -270,11 +278,15 @@ class Host(nn.Module):
     def _applied(
         self, site: Site, hidden: Float[Tensor, "*columns width"], rows: Int[Tensor, "*columns"] | None
     ) -> Float[Tensor, "*columns width"]:
-        """Hidden states with the pathway's at the visual rows; the very same tensor where there are none."""
+        """Hidden states with the pathway's at the visual rows; the very same tensor where there are none.
+
+        While gradients are kept the pathway runs on no rows at all, too: its gradients are then zeros and not None, and processes
+        that share its parameters stay in step, whichever of them has a batch without images.
+        """
         assert self._prompt is not None
         assert rows is not None
         is_visual: Bool[Tensor, "*columns"] = rows >= 0
-        if not is_visual.any():
+        if not is_visual.any() and not torch.is_grad_enabled():
             return hidden
         chosen = rows[is_visual]
         features = {layer: cells[chosen] for layer, cells in self._prompt.features.items()}

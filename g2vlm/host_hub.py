@@ -13,13 +13,14 @@ from typing import Any
 import torch
 from accelerate import init_empty_weights
 from safetensors.torch import save_file
-from torch import nn
+from torch import Tensor, nn
 from transformers import (
     CONFIG_MAPPING,
     GenerationConfig,
     PreTrainedConfig,
     PreTrainedModel,
     PreTrainedTokenizerBase,
+    Qwen2VLImageProcessorPil,
 )
 from transformers.initialization import no_init_weights
 
@@ -44,12 +45,14 @@ from g2vlm.hub import (
     write_tokenizer,
 )
 from g2vlm.model import G2VLM
-from g2vlm.pathway_config import NoPathway, PathwayConfig, from_fields, to_fields
-from g2vlm.pathways.base import GeometryEncoder
+from g2vlm.pathway_config import GeoAlign, NoPathway, PathwayConfig, from_fields, to_fields
+from g2vlm.pathways.base import MERGE, GeometryEncoder
 
 PATHWAY_FILE = "pathway.json"
 PATHWAY_WEIGHTS = "pathway.safetensors"
 ENCODER_WEIGHTS = "encoder.safetensors"
+PUBLISHED_ENCODER = "facebook/VGGT-1B"
+_CURE = f"use the {PATHWAY_FILE} that belongs to them"
 _TIED, _EMBEDDING = "lm_head.weight", "model.language_model.embed_tokens.weight"
 
 
@@ -77,14 +80,15 @@ def load_host(
     source: Source,
     *,
     encoder: GeometryEncoder | Source | None = None,
-    encoder_config: VggtConfig = VGGT_1B,
+    encoder_config: VggtConfig | None = None,
     device: str | torch.device = "cpu",
     dtype: torch.dtype | None = None,
 ) -> Host:
     """A host in evaluation mode with every weight accounted for.
 
     encoder: the geometry encoder itself, or where its published weights lie; None: those beside or among the host's, or
-    else VGGT-1B from the hub. encoder_config: shape of the VGGT of a published checkpoint, which does not say it.
+    else VGGT-1B from the hub. encoder_config: shape of the VGGT of a published checkpoint, which does not say it; None: as its
+    weights show, or VGGT-1B where they are not in the checkpoint.
     dtype: of model and pathway; None keeps each tensor's own. The encoder always keeps its own.
 
     Raises ValueError with all missing, unexpected and mis-shaped names together, for NaN or infinite weights, and where
@@ -105,13 +109,14 @@ def build_host(
         model = load_model(opened.folder, device=device, dtype=dtype)
     else:
         model = build_stock(opened, device=device, dtype=dtype)
+    _check_pathway(opened.pathway, opened.parts.pathway)
     host = Host(model, opened.pathway, _encoder(opened, encoder, device))
     check_fit(_shapes(host.pathway), opened.parts.pathway, f"the pathway {opened.pathway}")
     host.pathway.load_state_dict({name: x.to(device, dtype) for name, x in opened.parts.pathway.items()}, assign=True)
     return host.eval()
 
 
-def open_host(folder: Path, encoder_config: VggtConfig = VGGT_1B) -> Opened:
+def open_host(folder: Path, encoder_config: VggtConfig | None = None) -> Opened:
     """Configurations and weights of a host's folder."""
     fields = read_json(folder / "config.json")
     is_native = fields.get("model_type") == NATIVE
@@ -129,6 +134,8 @@ def open_host(folder: Path, encoder_config: VggtConfig = VGGT_1B) -> Opened:
             check_finite(part, folder)
         parts = Parts(add_on.take_apart(weights, NoPathway()).stock, *beside)
     elif add_on.is_add_on(fields):
+        if encoder_config is None:
+            encoder_config = vggt.config_of(weights) if any(map(vggt.is_vggt, weights)) else VGGT_1B
         shape = add_on.read_encoder_config(fields, encoder_config)
         pathway = add_on.read_config(fields, weights, shape)
         parts = add_on.take_apart(weights, pathway)
@@ -189,7 +196,49 @@ def _encoder(
         return load_vggt(given, opened.encoder, device=device)
     if opened.parts.encoder:
         return vggt.build(opened.parts.encoder, opened.encoder, device=device)
-    return load_vggt(config=opened.encoder, device=device)
+    return load_vggt(_published_encoder(opened.folder), opened.encoder, device=device)
+
+
+def _published_encoder(host: Path) -> Path:
+    """Where VGGT's published weights lie, for a host that comes without them."""
+    try:
+        return find(PUBLISHED_ENCODER)
+    except ValueError as error:
+        reason = next(iter(str(error.__cause__).strip().splitlines()), type(error.__cause__).__name__)
+        raise ValueError(
+            f"{host} comes without the weights of its geometry encoder, and the hub did not give {PUBLISHED_ENCODER} ({reason}); "
+            "download that repository and name its folder: --encoder DIR, in Python encoder=DIR"
+        ) from error
+
+
+def _check_pathway(config: PathwayConfig, weights: Mapping[str, Tensor]) -> None:
+    """ValueError, in one line, where a field of the configuration differs from what the weights show of it."""
+    if isinstance(config, NoPathway) or not weights:
+        if isinstance(config, NoPathway) and not weights:
+            return
+        raise ValueError(
+            f"type of the pathway is {type(config).__name__}, but the weights hold {len(weights)} of one; {_CURE}"
+        )
+    is_bank = any(name.startswith("bank.") for name in weights)
+    if is_bank != isinstance(config, GeoAlign):
+        seen = "GeoAlign" if is_bank else "SpatialStack or PreDecoder"
+        raise ValueError(f"type of the pathway is {type(config).__name__}, but the weights are of {seen}; {_CURE}")
+    blocks, norm, linear = (
+        ("bank.norms.", "", "bank.projectors.0.fc1") if is_bank else ("mergers.", "norm.", "mergers.0.fc1")
+    )
+    num_blocks = len({name.removeprefix(blocks).split(".")[0] for name in weights if name.startswith(blocks)})
+    if len(config.encoder_layers) != num_blocks:
+        raise ValueError(
+            f"encoder_layers is {config.encoder_layers}, {len(config.encoder_layers)} in all, but the weights are for {num_blocks}; {_CURE}"
+        )
+    hidden, read = weights[f"{linear}.weight"].shape
+    is_joined = f"{blocks}0.{norm}weight" in weights
+    shown: dict[str, Any] = {"geometry_width": read // MERGE**2 if is_joined else read, "hidden_width": hidden}
+    if is_joined:
+        shown["norm"] = "layer" if f"{blocks}0.{norm}bias" in weights else "rms"
+    for field, seen in shown.items():
+        if (told := getattr(config, field)) != seen:
+            raise ValueError(f"{field} of the pathway is {told!r}, but the weights are for {seen!r}; {_CURE}")
 
 
 def save_host(
@@ -197,12 +246,13 @@ def save_host(
     folder: Source,
     *,
     tokenizer: PreTrainedTokenizerBase | None = None,
+    image_processor: Qwen2VLImageProcessorPil | None = None,
     with_encoder: bool = False,
     overwrite: bool = False,
 ) -> None:
     """Write a host's folder, all of it or nothing.
 
-    tokenizer: written beside the weights.
+    tokenizer, image_processor: written beside the weights; a stock model answers only with both.
     with_encoder: also the frozen encoder's weights, a copy of published ones as a rule; without them `load_host` asks for
     them again. overwrite: replace a folder that is not empty.
     """
@@ -213,6 +263,8 @@ def save_host(
         )
     with whole_folder(Path(folder), overwrite=overwrite) as partial:
         write_tokenizer(tokenizer, partial)
+        if image_processor is not None:
+            image_processor.save_pretrained(partial)
         if isinstance(host.model, G2VLM):
             write_ours(host.model.config, stored_weights(host.model), partial)
         else:

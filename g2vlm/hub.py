@@ -83,14 +83,16 @@ def load(
 ) -> "Predictor":
     """A predictor from a folder, a hub repository, or (None or "tiny") the weights that come with the package.
 
+    Of a G2VLM; `loading.load` reads hosts of a pathway, too.
+
     device: "auto" is cuda, else mps, else cpu. dtype: "auto" is float32, but bfloat16 on cuda for a model of more than
     a billion parameters. Raises ValueError as `load_model` does.
     """
     from g2vlm.predictor import Predictor
 
     checkpoint = read_checkpoint(source, attention=attention)
-    device = _device(device)
-    model = model_of(checkpoint, device=device, dtype=_dtype(dtype, device, checkpoint))
+    device = device_of(device)
+    model = model_of(checkpoint, device=device, dtype=dtype_of(dtype, device, num_parameters(checkpoint.weights)))
     name = EMBEDDED if source is None else str(source)
     return Predictor(model, processor_of(checkpoint), source=name, checkpoint_sha256=sha256_of(checkpoint.files))
 
@@ -191,7 +193,7 @@ def load_vggt(
     folder = find(source)
     weights = vggt.aggregator_of(read_weights(weight_files(folder)))
     check_finite(weights, folder)
-    return vggt.build(weights, config, device=_device(device), dtype=dtype)
+    return vggt.build(weights, config, device=device_of(device), dtype=dtype)
 
 
 def layout_of(folder: Path) -> Layout:
@@ -417,7 +419,8 @@ def _is_finite(x: Tensor) -> bool:
     return bool(torch.isfinite(x if x.dtype.itemsize > 1 else x.float()).all())
 
 
-def _device(device: str | torch.device) -> torch.device:
+def device_of(device: str | torch.device) -> torch.device:
+    """A device by its name; "auto" is cuda, else mps, else cpu."""
     available = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
     if device == "auto":
         return torch.device(next(name for name, is_there in available.items() if is_there))
@@ -428,12 +431,16 @@ def _device(device: str | torch.device) -> torch.device:
     return chosen
 
 
-def _dtype(dtype: str | torch.dtype, device: torch.device, checkpoint: Checkpoint) -> torch.dtype:
+def num_parameters(weights: StateDict) -> int:
+    return sum(x.numel() for x in weights.values())
+
+
+def dtype_of(dtype: str | torch.dtype, device: torch.device, num_parameters: int) -> torch.dtype:
+    """A number format by its name; "auto" is float32, but bfloat16 on cuda for a model of more than a billion parameters."""
     if isinstance(dtype, torch.dtype):
         return dtype
     if dtype == "auto":
-        is_large = sum(x.numel() for x in checkpoint.weights.values()) > 1_000_000_000
-        return torch.bfloat16 if is_large and device.type == "cuda" else torch.float32
+        return torch.bfloat16 if num_parameters > 1_000_000_000 and device.type == "cuda" else torch.float32
     choices = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
     if dtype not in choices:
         raise ValueError(f"dtype is {dtype!r}; it must be 'auto' or one of {', '.join(choices)}")

@@ -1,6 +1,7 @@
 """A model ready for use: photos in, depth, cameras and points out, and answers in words."""
 
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from importlib.metadata import version
 from typing import Unpack, overload
@@ -9,7 +10,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from g2vlm.answering import Asking, Reasoning, Request, Session, answer_all
+from g2vlm.answering import Asking, NativeSession, Reasoning, Request, Session, answer_all
 from g2vlm.conversation import MAX_FRAMES, Message, read_photos
 from g2vlm.host import Host
 from g2vlm.model import G2VLM
@@ -20,61 +21,42 @@ from g2vlm.records import Answer, Box, Geometry, Mark, Provenance, Reconstructio
 from g2vlm.speaking import Decoding, GeometryInput, Speaker
 
 
-class Predictor:
-    """A model with its processor, on one device.
+class Answering(ABC):
+    """Answers questions about photos. source: where the weights came from. checkpoint_sha256: of the weight files."""
 
-    source: where the weights came from. checkpoint_sha256: of the weight files. host: of the model, where geometry enters its
-    answers by a pathway.
-    """
+    source: str
+    checkpoint_sha256: str
 
-    def __init__(
-        self,
-        model: G2VLM,
-        processor: Processor,
-        *,
-        source: str,
-        checkpoint_sha256: str,
-        host: Host | None = None,
-    ) -> None:
-        if host is not None and host.model is not model:
-            raise ValueError("host hosts another model than this one; pass host.model as model")
-        self.model = model.eval()
-        self.host = None if host is None else host.eval()
-        self.processor = processor
-        self.source = source
-        self.checkpoint_sha256 = checkpoint_sha256
-
-    @torch.no_grad()  # not inference_mode: roma keeps a table from its first call, which training must be able to use
+    @abstractmethod
     def reconstruct(
         self, photos: Sequence[PhotoLike], *, resolution: int | None = None, seed: int = 0
     ) -> Reconstruction:
-        """Depth, points and cameras of photos of one static scene, in one forward pass.
+        """Depth, points and cameras of photos of one static scene; ValueError for a model that reconstructs nothing."""
 
-        photos: paths, PIL images or Photo records; the first one's camera is the world frame. They may differ in size.
-        resolution: working size in pixels (a multiple of the patch size); the model's own unless given.
-        seed: of whatever is random; the released models draw nothing, so it only marks the result.
-        """
-        started = time.perf_counter()
-        config = self.model.config
-        torch.manual_seed(seed)
-        read_in = read_photos(photos)
-        if not read_in:
-            raise ValueError("no photo was given; at least one is needed")
-        resolution = config.resolution if resolution is None else resolution
-        views = to_views(read_in, resolution, config.patch_size, config.view_resize)
-        read = time.perf_counter()
-        geometry = self.geometry(views)
-        done = time.perf_counter()
-        seconds = {"resize": read - started, "model": done - read}
-        return reconstruction_of(geometry, read_in, views, self._provenance(resolution, seed, seconds))
+    @abstractmethod
+    def open(
+        self,
+        photos: Sequence[PhotoLike],
+        *,
+        geometry: GeometryInput = "on",
+        resolution: int | None = None,
+        seed: int = 0,
+    ) -> Session:
+        """Read photos once, for many questions: `session.ask(question)`. Arguments as for `answer`."""
 
-    @torch.no_grad()  # not inference_mode: roma keeps a table from its first call, which training must be able to use
-    def geometry(self, views: Sequence[Float[Tensor, "3 _height _width"]]) -> Geometry:
-        """What the heads read from these views (RGB in [0, 1], sides multiples of the patch size), in float32."""
-        model = self.model
-        views = [view.to(model.device, model.dtype) for view in views]
-        ids = self.processor.reconstruction_ids([model.grid(view) for view in views]).to(model.device)
-        return model(ids, views=views, logits_to_keep=None, read_geometry=True).geometry
+    @abstractmethod
+    def answer_batch(
+        self,
+        requests: Sequence[Request],
+        *,
+        geometry: GeometryInput = "on",
+        reasoning: Reasoning | None = None,
+        with_reconstruction: bool = False,
+        resolution: int | None = None,
+        seed: int = 0,
+        **decoding: Unpack[Decoding],
+    ) -> list[Answer]:
+        """What `answer` says to each request; all are computed at once. What is sampled depends on the whole batch."""
 
     @overload
     def answer(
@@ -154,6 +136,63 @@ class Predictor:
             **decoding,
         )[0]
 
+
+class Predictor(Answering):
+    """A G2VLM with its processor, on one device; see `Answering`.
+
+    host: of the model, where geometry enters its
+    answers by a pathway.
+    """
+
+    def __init__(
+        self,
+        model: G2VLM,
+        processor: Processor,
+        *,
+        source: str,
+        checkpoint_sha256: str,
+        host: Host | None = None,
+    ) -> None:
+        if host is not None and host.model is not model:
+            raise ValueError("host hosts another model than this one; pass host.model as model")
+        self.model = model.eval()
+        self.host = None if host is None else host.eval()
+        self.processor = processor
+        self.source = source
+        self.checkpoint_sha256 = checkpoint_sha256
+
+    @torch.no_grad()  # not inference_mode: roma keeps a table from its first call, which training must be able to use
+    def reconstruct(
+        self, photos: Sequence[PhotoLike], *, resolution: int | None = None, seed: int = 0
+    ) -> Reconstruction:
+        """Depth, points and cameras of photos of one static scene, in one forward pass.
+
+        photos: paths, PIL images or Photo records; the first one's camera is the world frame. They may differ in size.
+        resolution: working size in pixels (a multiple of the patch size); the model's own unless given.
+        seed: of whatever is random; the released models draw nothing, so it only marks the result.
+        """
+        started = time.perf_counter()
+        config = self.model.config
+        torch.manual_seed(seed)
+        read_in = read_photos(photos)
+        if not read_in:
+            raise ValueError("no photo was given; at least one is needed")
+        resolution = config.resolution if resolution is None else resolution
+        views = to_views(read_in, resolution, config.patch_size, config.view_resize)
+        read = time.perf_counter()
+        geometry = self.geometry(views)
+        done = time.perf_counter()
+        seconds = {"resize": read - started, "model": done - read}
+        return reconstruction_of(geometry, read_in, views, self._provenance(resolution, seed, seconds))
+
+    @torch.no_grad()  # not inference_mode: roma keeps a table from its first call, which training must be able to use
+    def geometry(self, views: Sequence[Float[Tensor, "3 _height _width"]]) -> Geometry:
+        """What the heads read from these views (RGB in [0, 1], sides multiples of the patch size), in float32."""
+        model = self.model
+        views = [view.to(model.device, model.dtype) for view in views]
+        ids = self.processor.reconstruction_ids([model.grid(view) for view in views]).to(model.device)
+        return model(ids, views=views, logits_to_keep=None, read_geometry=True).geometry
+
     def answer_batch(
         self,
         requests: Sequence[Request],
@@ -165,7 +204,6 @@ class Predictor:
         seed: int = 0,
         **decoding: Unpack[Decoding],
     ) -> list[Answer]:
-        """What `answer` says to each request; all are computed at once. What is sampled depends on the whole batch."""
         asking = Asking(geometry, reasoning, with_reconstruction, seed, decoding)
         return answer_all(self._speaker(), requests, asking, resolution, self._provenance(resolution, seed, {}))
 
@@ -176,11 +214,10 @@ class Predictor:
         geometry: GeometryInput = "on",
         resolution: int | None = None,
         seed: int = 0,
-    ) -> Session:
-        """Read photos once, for many questions: `session.ask(question)`. Arguments as for `answer`."""
+    ) -> NativeSession:
         speaker = self._speaker()
         scene = speaker.scene(read_photos(photos), geometry, resolution, seed)
-        return Session(speaker, scene, geometry, self._provenance(resolution, seed, {}))
+        return NativeSession(speaker, scene, geometry, self._provenance(resolution, seed, {}))
 
     def _speaker(self) -> Speaker:
         if not self.model.config.has_language:

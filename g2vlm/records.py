@@ -158,6 +158,7 @@ class Answer:
     """What the model said to a question.
 
     evidence: what was measured and stated before the answer. reconstruction: from the same forward, where it was asked for.
+    thinking: what the model wrote before its answer where it was told to think first.
     num_prompt_tokens, num_reused_tokens, num_new_tokens: length of the prompt, how much of it a session had already
     read, and of the answer. seconds: "first_token" and "all".
     """
@@ -169,3 +170,4 @@ class Answer:
     num_reused_tokens: int
     num_new_tokens: int
     seconds: dict[str, float]
+    thinking: str = ""

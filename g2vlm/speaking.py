@@ -231,12 +231,8 @@ class Speaker:
 
     def require_room(self, scene: Scene, num_tokens: int, decoding: Decoding) -> None:
         """ValueError where a prompt and its answer are longer than the context."""
-        num_new = decoding.get("max_new_tokens", MAX_NEW_TOKENS)
-        if num_new < 1:
-            raise ValueError(f"max_new_tokens is {num_new}; an answer needs at least 1")
         most = self.model.config.text_config.max_position_embeddings
-        if num_tokens + num_new > most:
-            raise ValueError(_too_long(scene.num_tokens, num_tokens, num_new, most))
+        require_room(scene.num_tokens, num_tokens, decoding, most, smaller="the resolution")
 
     @torch.no_grad()
     def read(
@@ -302,7 +298,7 @@ class Speaker:
                 **inputs,
                 **options,
             )
-        answers = [_until_end(row, (t.eos, t.pad)) for row in out[:, ids.shape[1] :].tolist()]
+        answers = [until_end(row, (t.eos, t.pad)) for row in out[:, ids.shape[1] :].tolist()]
         texts = self.processor.tokenizer.batch_decode(answers, skip_special_tokens=True)
         assert first.at is not None
         return Said([text.strip() for text in texts], [len(answer) for answer in answers], first.at)
@@ -354,8 +350,20 @@ def shuffled(
     ]
 
 
-def _too_long(photos: Sequence[int], num_tokens: int, num_new: int, most: int) -> str:
-    """What does not fit and what would; photos: tokens of each."""
+def require_room(photos: Sequence[int], num_tokens: int, decoding: Decoding, most: int, *, smaller: str) -> None:
+    """ValueError where a prompt and its answer are longer than a context of `most` tokens.
+
+    photos: tokens of each in the prompt. smaller: what makes a photo take fewer.
+    """
+    num_new = decoding.get("max_new_tokens", MAX_NEW_TOKENS)
+    if num_new < 1:
+        raise ValueError(f"max_new_tokens is {num_new}; an answer needs at least 1")
+    if num_tokens + num_new > most:
+        raise ValueError(_too_long(photos, num_tokens, num_new, most, smaller))
+
+
+def _too_long(photos: Sequence[int], num_tokens: int, num_new: int, most: int, smaller: str) -> str:
+    """What does not fit and what would."""
     num_words, left = num_tokens - sum(photos), most - num_tokens
     parts = f"{len(photos)} photos need {sum(photos)} tokens, the words {num_words}, the answer up to {num_new}"
     if num_new > num_tokens and left > 0:
@@ -368,10 +376,10 @@ def _too_long(photos: Sequence[int], num_tokens: int, num_new: int, most: int) -
         )
     else:
         fitting = sum(total <= most - num_new - num_words for total in accumulate(photos))
-        cure = f"give at most {fitting} photos" if fitting else "lower the resolution"
+        cure = f"give at most {fitting} photos" if fitting else f"lower {smaller}"
     return f"{parts}, but the context holds {most}: {cure}"
 
 
-def _until_end(ids: list[int], ends: tuple[int, ...]) -> list[int]:
+def until_end(ids: list[int], ends: Sequence[int]) -> list[int]:
     """Tokens of an answer before the one that ends it."""
     return ids[: next((i for i, id in enumerate(ids) if id in ends), len(ids))]

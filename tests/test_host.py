@@ -167,6 +167,18 @@ def test_a_sample_without_images_passes_untouched(family, config):
 
 
 @each_family
+@each_pathway
+def test_a_batch_without_images_gives_zero_gradients_and_the_same_logits(family, config):
+    host = host_of(family, config)
+    words = prompts(family, [], [])
+    output = host(**words.inputs).logits
+    assert torch.equal(output, logits(host, words.inputs))
+    output.sum().backward()
+    assert all(x.grad is not None and not x.grad.any() for x in host.pathway.parameters())
+    assert host.encoder.num_calls == 0
+
+
+@each_family
 def test_images_of_one_sample_may_differ_in_size(family):
     host = host_of(family, STACK)
     batch = prompts(family, [(2, 8), (6, 2), (4, 4)])

@@ -4,6 +4,7 @@ from dataclasses import replace
 import pytest
 import torch
 from hosts import CHANNELS, FAMILIES, VGGT, PatchEncoder, host_of, move, prompts, small_vggt, stock
+from readers import pictures_of, saved, tokenizer_of
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForImageTextToText
 
@@ -11,6 +12,7 @@ from g2vlm.convert import vggt
 from g2vlm.convert.add_on import Parts, put_together
 from g2vlm.host import Host
 from g2vlm.host_hub import PATHWAY_FILE, is_host, load_host, save_host
+from g2vlm.host_processor import read_host_processor
 from g2vlm.pathway_config import NoPathway, PreDecoder, SpatialStack
 
 SIZES = {"geometry_width": 2 * VGGT.token_width, "hidden_width": 12}
@@ -128,8 +130,9 @@ PUBLISHED = [
 def test_published_checkpoints_are_read_and_saved_as_ours(family, config, layout, fields, aliases, tmp_path):
     host = hosting(family, config)
     folder = write_published(host, layout, fields, tmp_path / "published", aliases=aliases)
-    loaded = load_host(folder, encoder_config=VGGT)
+    loaded = load_host(folder)
     assert is_host(folder)
+    assert loaded.encoder.config == VGGT
     assert torch.equal(logits(loaded), logits(host))
     save_host(loaded, tmp_path / "ours", with_encoder=True)
     assert "use_geometry_encoder" not in (tmp_path / "ours" / "config.json").read_text()
@@ -142,8 +145,25 @@ def test_a_folder_whose_pathway_differs_from_its_weights_is_refused(tmp_path):
     stored = json.loads(path.read_text())
     stored["pathway"]["decoder_layers"], stored["pathway"]["encoder_layers"] = [0], [1]
     path.write_text(json.dumps(stored))
-    with pytest.raises(ValueError, match=r"(?s)do not fit the pathway SpatialStack.*unexpected.*mergers.1"):
+    with pytest.raises(
+        ValueError, match=r"encoder_layers is \(1,\), 1 in all, but the weights are for 2; use the pathway"
+    ):
         load_host(tmp_path / "host")
+
+
+def test_what_is_missing_of_a_pathway_is_listed(tmp_path):
+    save_host(hosting("qwen2_vl", STACK), tmp_path / "host", with_encoder=True)
+    path = tmp_path / "host" / "pathway.safetensors"
+    save_file({name: x for name, x in load_file(path).items() if name != "mergers.1.fc2.bias"}, path)
+    with pytest.raises(ValueError, match=r"(?s)do not fit the pathway SpatialStack.*missing.*mergers.1.fc2.bias"):
+        load_host(tmp_path / "host")
+
+
+def test_files_of_tokenizer_and_processor_are_written_beside(tmp_path):
+    made = saved("qwen3_5", tmp_path / "host")
+    processor = read_host_processor(tmp_path / "host", made.model.config)
+    assert processor.tokenizer.chat_template == tokenizer_of("qwen3_5").chat_template
+    assert processor.eye.processor.size == pictures_of("qwen3_5").size
 
 
 def test_missing_weights_of_the_stock_model_are_listed(tmp_path):

@@ -151,6 +151,13 @@ def test_a_sample_without_pictures_passes_untouched(config):
     assert host.encoder.num_calls == 0
 
 
+@each_pathway
+def test_a_batch_without_pictures_gives_zero_gradients(config):
+    host = host_of(config)
+    host(input_ids=prompt(Text(6))).logits.sum().backward()
+    assert all(x.grad is not None and not x.grad.any() for x in host.pathway.parameters())
+
+
 # --- batches and branches ---------------------------------------------------------------------------------------------
 
 

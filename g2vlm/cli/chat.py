@@ -8,12 +8,29 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from g2vlm.cli.ask import ANSWERS, Geometry, Reasoning, load, note
+from g2vlm.cli.ask import note
 from g2vlm.cli.errors import raised_here
+from g2vlm.cli.options import (
+    Encoder,
+    Geometry,
+    MaxNewTokens,
+    MaxPixels,
+    MinPixels,
+    Model,
+    NumBeams,
+    Preprocessing,
+    Reasoning,
+    Temperature,
+    Thinking,
+    TopP,
+    decoding_of,
+    load,
+    loading_of,
+)
 from g2vlm.cli.predict import MODEL, PHOTOS, Device, DType
 
 if TYPE_CHECKING:
-    from g2vlm.predictor import Predictor
+    from g2vlm.predictor import Answering
     from g2vlm.records import Answer
 
 COMMANDS = "/image PATH shows more photos, /reset begins anew with the first ones, /quit ends"
@@ -24,24 +41,14 @@ def chat(
         list[str] | None,
         typer.Argument(metavar="INPUT", help="Photos to begin with: files, folders or globs.", show_default=False),
     ] = None,
-    geometry: Annotated[
-        Geometry,
-        typer.Option(help="What the geometric expert sees; all but on are for comparison.", rich_help_panel=ANSWERS),
-    ] = "on",
-    reasoning: Annotated[
-        Reasoning | None,
-        typer.Option(help="Measure in the predicted geometry first, and show it.", rich_help_panel=ANSWERS),
-    ] = None,
-    max_new_tokens: Annotated[int, typer.Option(help="Longest answer.", rich_help_panel=ANSWERS)] = 128,
-    model: Annotated[
-        str | None,
-        typer.Option(
-            "--model",
-            "--weights",
-            help="Folder or hub id of a model; without it the embedded tiny model answers, offline.",
-            rich_help_panel=MODEL,
-        ),
-    ] = None,
+    geometry: Geometry = "on",
+    reasoning: Reasoning = None,
+    max_new_tokens: MaxNewTokens = 128,
+    temperature: Temperature = 0.0,
+    top_p: TopP = None,
+    num_beams: NumBeams = 1,
+    model: Model = None,
+    encoder: Encoder = None,
     device: Annotated[Device, typer.Option(help="Where to compute.", rich_help_panel=MODEL)] = "auto",
     dtype: Annotated[DType, typer.Option(help="Number format of the model.", rich_help_panel=MODEL)] = "auto",
     resolution: Annotated[
@@ -52,6 +59,11 @@ def chat(
             rich_help_panel=PHOTOS,
         ),
     ] = None,
+    preprocessing: Preprocessing = None,
+    min_pixels: MinPixels = None,
+    max_pixels: MaxPixels = None,
+    thinking: Thinking = "off",
+    seed: Annotated[int, typer.Option(help="Of the shuffle, and of words that are drawn.", rich_help_panel=MODEL)] = 0,
 ) -> None:
     """Talk about photos of one scene; /image PATH shows more of them, /reset begins anew, /quit ends."""
     from g2vlm.pictures import find_pictures
@@ -60,10 +72,12 @@ def chat(
     options = {
         "geometry": geometry,
         "reasoning": reasoning,
-        "max_new_tokens": max_new_tokens,
         "resolution": resolution,
+        "seed": seed,
+        **decoding_of(max_new_tokens, temperature, top_p, num_beams),
     }
-    talk = Talk(load(model, device, dtype), first, options)
+    reading = loading_of(encoder, preprocessing, min_pixels, max_pixels, thinking)
+    talk = Talk(load(model, device, dtype, reading), first, options)
     note(f"{photos(len(first))}; {COMMANDS}")
     for line in _lines():
         if line == "/quit":
@@ -80,7 +94,7 @@ def chat(
 class Talk:
     """A chat so far. first: photos it begins with. waiting: photos that the next question shows."""
 
-    predictor: "Predictor"
+    predictor: "Answering"
     first: list[Path]
     options: dict[str, Any]
     messages: list[dict[str, Any]] = field(default_factory=list)

@@ -12,11 +12,11 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from g2vlm.pictures import Photo
-    from g2vlm.predictor import Predictor
+    from g2vlm.predictor import Answering
     from g2vlm.records import Reconstruction
 
 Device = Literal["auto", "cpu", "cuda", "mps"]
-DType = Literal["auto", "float32", "bfloat16"]
+DType = Literal["auto", "float32", "bfloat16", "float16"]
 
 MODEL, PHOTOS, POINTS = "Model", "Photos", "What is written"
 
@@ -100,14 +100,14 @@ def predict(
     _report(reconstruction, out, written, steps.seconds | {"total": perf_counter() - started}, as_json=as_json)
 
 
-def _load(model: str | None, device: Device, dtype: DType) -> "Predictor":
-    from g2vlm.hub import load
+def _load(model: str | None, device: Device, dtype: DType) -> "Answering":
+    from g2vlm.loading import load
 
     return load(model, device=device, dtype=dtype)
 
 
 def _reconstruct(
-    predictor: "Predictor", photos: "Sequence[Photo]", resolution: int | None, seed: int
+    predictor: "Answering", photos: "Sequence[Photo]", resolution: int | None, seed: int
 ) -> "Reconstruction":
     import torch
 

@@ -1,5 +1,6 @@
 """Published models that add geometry to a stock Qwen-VL, SpatialStack and VG-LLM: their names and configurations."""
 
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal, get_args
@@ -11,6 +12,7 @@ from g2vlm.convert import vggt
 from g2vlm.convert.names import StateDict, Table, inverse, listing, rename, translate
 from g2vlm.encoders.vggt import VGGT_1B, VggtConfig
 from g2vlm.pathway_config import FusionKind, MergerKind, NoPathway, PathwayConfig, PreDecoder, SpatialStack
+from g2vlm.pathways.base import MERGE
 
 Layout = Literal["spatialstack_qwen35", "spatialstack_qwen25", "vgllm"]
 
@@ -60,6 +62,11 @@ _STARTS = (
 _TRAINING_ONLY = ("decompresser.", "dpt_module.")
 """VG-LLM's dense supervision, beside the heads of VGGT that it reads."""
 
+_NEXT_TOKENS = "mtp."
+"""Qwen3.5's second head, which guesses the token after the next; transformers' model has none, so published bases hold it unread."""
+
+log = logging.getLogger("g2vlm")
+
 _COPIES: dict[Layout, tuple[tuple[str, str], ...]] = {
     "spatialstack_qwen35": (("model", "model.geometry_encoder.vggt."), ("alias", "geometry_encoder.vggt.")),
     "spatialstack_qwen25": (("flat", "geometry_encoder.vggt."), ("alias", "geometry_encoder.vggt.")),
@@ -84,16 +91,20 @@ class Parts:
 def take_apart(weights: Mapping[str, Tensor], config: PathwayConfig) -> Parts:
     """A published checkpoint's weights, each once; what serves training alone (VGGT's heads and others) is left out.
 
-    ValueError lists mergers that are not those of the configuration, and copies of one tensor that differ.
+    Left out, too, and logged, is what predicts several tokens at once in a Qwen3.5. ValueError lists mergers that are not those of the configuration, and copies of one tensor that differ.
     """
-    encoder, pathway, stock = {}, {}, {}
+    encoder, pathway, stock, skipped = {}, {}, {}, []
     for name, x in weights.items():
         if vggt.is_vggt(name):
             encoder[name] = x
         elif is_pathway(name):
             pathway[name] = x
+        elif name.startswith(_NEXT_TOKENS):
+            skipped.append(name)
         elif not name.startswith(_TRAINING_ONLY):
             stock[name] = x
+    if skipped:
+        log.info("%d weights of multi-token prediction are not used:\n%s", len(skipped), listing(skipped))
     return Parts(rename(stock, STOCK, "a stock Qwen-VL"), _each_once(pathway, config), vggt.aggregator_of(encoder))
 
 
@@ -192,8 +203,8 @@ def read_config(
     if not (fields.get("use_geometry_encoder") or fields.get("use_vggt_feature")):
         if found:
             raise ValueError(
-                "use_geometry_encoder is false in config.json, but the weights hold a pathway; "
-                f"use the config.json that belongs to them:\n{listing(sorted(found))}"
+                f"use_geometry_encoder is false in config.json, but the weights hold a pathway ({min(found)} and {len(found) - 1} "
+                "more); use the config.json that belongs to them"
             )
         return NoPathway()
     options = _options(found, encoder)
@@ -202,6 +213,12 @@ def read_config(
         return PreDecoder((last_but_one,), **options)
     _check_supported(fields)
     method = fields.get("feature_fusion_method", "add")
+    if (method == LAYERED) != any(".fusion_layers." in name for name in found):
+        of = "before the decoder" if method == LAYERED else f"of {LAYERED!r}"
+        raise ValueError(
+            f"feature_fusion_method is {method!r} in config.json, but the weights hold mergers {of} ({min(found)} and "
+            f"{len(found) - 1} more); use the config.json that belongs to them"
+        )
     encoder_layers = tuple(fields.get("geometry_encoder_layers") or (last_but_one,))
     if method != LAYERED:
         merger = fields.get("geometry_merger_type", "mlp")
@@ -223,13 +240,20 @@ def read_config(
 
 def _options(found: Mapping[str, Tensor], encoder: VggtConfig) -> dict[str, Any]:
     """Fields of any pathway that the weights of its mergers show."""
-    hidden = [len(x) for name, x in found.items() if name.endswith("mlp.0.weight")]
-    if not hidden:
+    firsts = [x for name, x in found.items() if name.endswith("mlp.0.weight")]
+    if not firsts:
         raise ValueError(
             "config.json asks for geometry, but the weights hold no merger; use the weights that belong to it"
         )
     norm = "layer" if any(name.endswith(("geo_ln.bias", "ln_q.bias")) for name in found) else "rms"
-    return {"geometry_width": 2 * encoder.token_width, "hidden_width": hidden[0], "norm": norm}
+    hidden, read = firsts[0].shape
+    width = 2 * encoder.token_width
+    if read not in (width, MERGE**2 * width):
+        raise ValueError(
+            f"the encoder's features have {width} channels (2 x token_width {encoder.token_width}), but the mergers in the weights "
+            f"read {read} numbers, {MERGE**2} x {read // MERGE**2}; give the encoder that they were trained with"
+        )
+    return {"geometry_width": width, "hidden_width": hidden, "norm": norm}
 
 
 def _check_supported(fields: Mapping[str, Any]) -> None:

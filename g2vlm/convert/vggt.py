@@ -1,5 +1,6 @@
 """VGGT by the names of its publication (facebook/VGGT-1B, and inside SpatialStack and VG-LLM), in both directions."""
 
+import math
 from collections.abc import Mapping
 
 import torch
@@ -109,6 +110,46 @@ def published_shapes(config: VggtConfig) -> dict[str, Shape]:
         return {name: tuple(x.shape) for name, x in from_ours(Vggt(config).state_dict()).items()}
 
 
+def config_of(weights: Mapping[str, Tensor]) -> VggtConfig:
+    """The shape of a VGGT as its published weights show it, behind any prefix and beside any others.
+
+    DINOv2's attention has nothing that tells its heads apart; they are as wide as those of the blocks, as in VGGT-1B.
+    """
+    own = {_split(name)[1]: x for name, x in weights.items() if is_vggt(name)}
+    shapes = {
+        part: own[name].shape
+        for part, name in {
+            "camera": "aggregator.camera_token",
+            "registers": "aggregator.register_token",
+            "head": "aggregator.frame_blocks.0.attn.q_norm.weight",
+            "mlp": "aggregator.frame_blocks.0.mlp.fc1.weight",
+            "patch": "aggregator.patch_embed.patch_embed.proj.weight",
+            "positions": "aggregator.patch_embed.pos_embed",
+        }.items()
+        if name in own
+    }
+    if len(shapes) < 6:
+        raise ValueError(f"the weights hold {len(own)} names of a VGGT, too few to see its shape; copy them again")
+    token_width, patch = shapes["camera"][-1], shapes["patch"][-1]
+    num_heads = token_width // shapes["head"][0]
+    return VggtConfig(
+        token_width=token_width,
+        depth=_count(own, "aggregator.frame_blocks."),
+        num_heads=num_heads,
+        dino_depth=_count(own, "aggregator.patch_embed.blocks."),
+        dino_num_heads=num_heads,
+        num_registers=shapes["registers"][2],
+        mlp_ratio=shapes["mlp"][0] // token_width,
+        patch=patch,
+        image_size=math.isqrt(shapes["positions"][1] - 1) * patch,
+    )
+
+
+def _count(names: Mapping[str, Tensor], start: str) -> int:
+    """Blocks whose names begin like this."""
+    return len({name.removeprefix(start).split(".")[0] for name in names if name.startswith(start)})
+
+
 def build(
     weights: Mapping[str, Tensor],
     config: VggtConfig,
@@ -120,6 +161,12 @@ def build(
 
     dtype: None keeps each tensor's own. Raises ValueError with all missing, unexpected and mis-shaped published names.
     """
+    token = weights.get("aggregator.camera_token")
+    if token is not None and token.shape[-1] != config.token_width:
+        raise ValueError(
+            f"token_width is {config.token_width}, but the encoder's weights are {token.shape[-1]} wide; "
+            "give the weights of the encoder that is asked for"
+        )
     check_fit(published_shapes(config), aggregator_of(weights), f"a VGGT of {config}")
     with torch.device("meta"):
         model = Vggt(config)

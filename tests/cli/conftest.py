@@ -68,6 +68,7 @@ class FakeHub:
     """Remembers how it was called; sees a flat wall in every photo, and answers with the question backwards."""
 
     loaded: list[tuple] = field(default_factory=list)
+    reading: dict[str, Any] = field(default_factory=dict)
     asked: list[dict] = field(default_factory=list)
     converted: list[tuple] = field(default_factory=list)
     source: str = "fake"
@@ -77,14 +78,17 @@ class FakeHub:
         self.asked.append({"names": [photo.name for photo in photos], **options})
         return FakeSession(self, photos)
 
-    def answer(self, *, messages: Sequence[Message], **options: Any) -> Answer:
-        conversation = read_messages(messages)
+    def answer(
+        self, *, messages: Sequence[Message], max_frames: int = 32, frame_labels: bool = False, **options: Any
+    ) -> Answer:
+        conversation = read_messages(messages, max_frames=max_frames, frame_labels=frame_labels)
         self.asked.append({"turns": conversation.turns, "names": [p.name for p in conversation.photos], **options})
         question = str(conversation.turns[-1].parts[-1])
         return fake_answer(question, is_first=False, reasoning=options["reasoning"])
 
-    def load(self, model: str | None, *, device: str, dtype: str) -> "FakeHub":
+    def load(self, model: str | None, *, device: str, dtype: str, **reading: Any) -> "FakeHub":
         self.loaded.append((model, device, dtype))
+        self.reading.update(reading)
         return self
 
     def convert(self, source: str, out: Path, *, to: str, overwrite: bool) -> None:
@@ -117,10 +121,11 @@ class FakeHub:
 
 @pytest.fixture
 def hub(monkeypatch) -> FakeHub:
-    fake, module = FakeHub(), ModuleType("g2vlm.hub")
-    monkeypatch.setattr(module, "load", fake.load, raising=False)
-    monkeypatch.setattr(module, "convert", fake.convert, raising=False)
-    monkeypatch.setitem(sys.modules, "g2vlm.hub", module)
+    fake = FakeHub()
+    for name, function in {"hub": fake.convert, "loading": fake.load}.items():
+        module = ModuleType(f"g2vlm.{name}")
+        monkeypatch.setattr(module, function.__name__, function, raising=False)
+        monkeypatch.setitem(sys.modules, module.__name__, module)
     return fake
 
 

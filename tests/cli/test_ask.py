@@ -123,3 +123,57 @@ def test_a_folder_in_use_is_refused_before_any_work(run, hub, photos):
 
 def test_a_question_has_to_be_given(run, hub, photos):
     assert run("ask", photos).code == 2
+
+
+# Videos, and how words are chosen
+
+
+def test_a_video_gives_views_behind_the_photos(run, hub, photos):
+    outcome = run("ask", photos / "1.png", "--video", photos, "-q", "Why?", "--max-frames", 2, "--json")
+    assert json.loads(outcome.out)["views"] == ["1.png", "1.png", "10.webp"]
+    assert hub.asked[0]["names"] == ["1.png", "1.png", "10.webp"]
+
+
+def test_frames_with_numbers_are_asked_about_in_a_chat(run, hub, photos, tmp_path):
+    options = ("--frame-labels", "--max-frames", 2, "--seed", 3, "--point", "2:5,6=A")
+    outcome = run("ask", photos / "1.png", "--video", photos, "-q", "Why?", "-q", "Where?", *options)
+    assert outcome.out == "question: Why?\nanswer: ?yhW\nquestion: Where?\nanswer: ?erehW\n"
+    first, second = hub.asked
+    assert [turn.parts for turn in first["turns"]] == [(0, "Frame 0: ", 1, "Frame 1: ", 2, "Why?")]
+    assert [turn.parts for turn in second["turns"]] == [(0, "Frame 0: ", 1, "Frame 1: ", 2, "Where?")]
+    assert (first["geometry"], first["seed"], first["marks"]) == ("on", 3, [Mark(2, 5, 6, "A")])
+    assert not first["with_reconstruction"]
+
+
+def test_choices_of_decoding_and_reading_reach_the_model(run, hub, photos):
+    options = (
+        "--temperature 0.5 --top-p 0.9 --num-beams 3 --encoder e --preprocessing crop --max-pixels 9 --thinking on"
+    )
+    assert run("ask", photos, "-q", "Why?", *options.split()).code == 0
+    wanted = {"do_sample": True, "temperature": 0.5, "top_p": 0.9, "num_beams": 3, "seed": 0}
+    assert wanted.items() <= asked(hub)[0].items()
+    read = {"preprocessing": "crop", "max_pixels": 9, "thinking": True}
+    assert {name: hub.reading[name] for name in read} == read
+    assert str(hub.reading["encoder"]) == "e"
+
+
+def test_nothing_but_greedy_words_is_said_unless_asked_for(run, hub, photos):
+    run("ask", photos, "-q", "Why?")
+    assert asked(hub)[0].keys() == {"question", "marks", "boxes", "between", "reasoning", "seed", "max_new_tokens"}
+    assert hub.reading == {}
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ([], "no picture was given; name at least one picture, folder or glob, or a --video"),
+        (["--video", "nowhere.mp4"], "nowhere.mp4: there is no such file or folder"),
+        (["--video", "{}/damaged.mp4"], "damaged.mp4: cannot be read as a video"),
+    ],
+)
+def test_a_video_that_is_not_there_is_refused_before_anything_is_loaded(run, hub, photos, options, message):
+    (photos / "damaged.mp4").write_bytes(b"no video")
+    outcome = run("ask", "-q", "Why?", *(text.format(photos) for text in options))
+    assert outcome.code == 2
+    assert message in outcome.err
+    assert not hub.loaded

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import pytest
 import torch
 from hosts import VGGT, move, small_vggt, stock
@@ -186,3 +188,29 @@ def test_mergers_of_another_pathway_are_named(config):
     published = put_together(parts_of(STACK, "qwen3_5"), STACK, "spatialstack_qwen35")
     with pytest.raises(ValueError, match=r"names of another pathway.*\n.*language_feature_fusion"):
         take_apart(published, config)
+
+
+def test_what_guesses_several_tokens_at_once_is_skipped_and_reported(caplog):
+    parts = parts_of(STACK, "qwen3_5")
+    extra = {"mtp.fc.weight": torch.zeros(2), "mtp.layers.0.mlp.up_proj.weight": torch.zeros(2)}
+    published = put_together(parts, STACK, "spatialstack_qwen35") | extra
+    with caplog.at_level("INFO", "g2vlm"):
+        back = take_apart(published, STACK)
+    assert equal(back.stock, parts.stock)
+    assert "2 weights of multi-token prediction are not used" in caplog.text
+    assert "mtp.fc.weight" in caplog.text
+
+
+def test_a_way_of_fusing_that_is_not_that_of_the_weights_is_named():
+    layered = put_together(parts_of(STACK, "qwen3_5"), STACK, "spatialstack_qwen35")
+    before = put_together(parts_of(NAIVE, "qwen2_5_vl"), NAIVE, "spatialstack_qwen25")
+    with pytest.raises(ValueError, match=r"feature_fusion_method is 'add' .* hold mergers of 'deepstack_language_add'"):
+        read_config(STACK_FIELDS | {"feature_fusion_method": "add"}, layered, VGGT)
+    with pytest.raises(
+        ValueError, match=r"feature_fusion_method is 'deepstack_language_add' .* mergers before the decoder"
+    ):
+        read_config(STACK_FIELDS, before, VGGT)
+    with pytest.raises(
+        ValueError, match=r"2 x token_width 20\), but the mergers in the weights read 128 numbers, 4 x 32"
+    ):
+        read_config(STACK_FIELDS, layered, replace(VGGT, token_width=20, num_heads=1, dino_num_heads=1))

@@ -159,3 +159,20 @@ def test_a_name_that_no_table_knows_is_reported(published):
 )
 def test_what_stands_beside_a_vggt_in_a_checkpoint_is_none_of_it(name):
     assert not vggt.is_vggt(name)
+
+
+@pytest.mark.parametrize("prefix", vggt.PREFIXES)
+def test_the_shape_of_an_encoder_is_seen_in_its_weights(prefix):
+    model = small_vggt()
+    weights = vggt.from_ours(model.state_dict(), prefix) | {"lm_head.weight": torch.zeros(2)}
+    assert vggt.config_of(weights) == model.config
+    del weights[prefix + "aggregator.camera_token"]
+    with pytest.raises(ValueError, match="names of a VGGT, too few to see its shape"):
+        vggt.config_of(weights)
+
+
+def test_an_encoder_of_another_width_is_named_in_one_line():
+    weights = vggt.from_ours(small_vggt().state_dict())
+    with pytest.raises(ValueError, match="token_width is 1024, but the encoder's weights are 16 wide") as error:
+        vggt.build(weights, VGGT_1B)
+    assert "\n" not in str(error.value)
