@@ -12,7 +12,7 @@ from typing import Any, Literal
 import torch
 import torch.nn.functional as F
 from jaxtyping import Shaped
-from torch import Tensor
+from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves, tree_map_only
 from torch.utils.flop_counter import flop_registry
@@ -20,7 +20,7 @@ from torch.utils.flop_counter import flop_registry
 from g2vlm import hub, presets
 from g2vlm.attention import BACKENDS, Attend
 from g2vlm.config import G2VLMConfig
-from g2vlm.data.samples import Bucket, Pack, Sample
+from g2vlm.data.samples import Bucket, Pack, Sample, to_device
 from g2vlm.data.sampling import Shapes
 from g2vlm.data.sources import grids, lesson, picture_grid
 from g2vlm.layout import SpanGroup
@@ -28,9 +28,9 @@ from g2vlm.losses.objective import Objective, Prediction
 from g2vlm.processor import Processor, byte_tokenizer
 from g2vlm.records import Geometry, Views
 from g2vlm.train.correspondence import visual_tokens
-from g2vlm.train.learner import Learner
+from g2vlm.train.learner import Learner, Totals
 from g2vlm.train.recipe import ModelRecipe, Recipe, SourceRecipe
-from g2vlm.train.run import learner_of
+from g2vlm.train.run import hosting, learner_of
 from g2vlm.train.typed import suggestion
 
 META = torch.device("meta")
@@ -134,7 +134,8 @@ class Plan:
     """What a run would cost on `world` GPUs of a kind, by the counts of one typical pack of each kind of source.
 
     engine: the recipe's own. tokens, flops: of a step, all processes together. packs: said in words. cures: what would make
-    it fit, empty when it does.
+    it fit, empty when it does. uncounted: parameters of a pathway that learn, and of the encoder that it reads; no other number
+    has them, nor what they compute and hold.
     """
 
     recipe: Recipe
@@ -147,6 +148,7 @@ class Plan:
     flops: float
     memory: tuple[Memory, ...]
     cures: tuple[str, ...]
+    uncounted: tuple[int, int]
 
     @property
     def own_memory(self) -> Memory:
@@ -213,6 +215,7 @@ def plan_of(recipe: Recipe, *, gpu: str | None = None, world: int | None = None)
         flops=per_step * sum(share * cost.flops for share, cost in zip(shares, costs, strict=True)),
         memory=memory,
         cures=(),
+        uncounted=uncounted_of(recipe.model, config),
     )
     return made if made.fits else replace(made, cures=cures_of(made, learner, costs))
 
@@ -235,6 +238,15 @@ def config_of(recipe: ModelRecipe) -> G2VLMConfig:
     if is_here and recipe.dino is None:
         return hub.read_checkpoint(recipe.weights).config.with_options(**recipe.options)
     return getattr(presets, recipe.preset)().with_options(**recipe.options)
+
+
+def uncounted_of(recipe: ModelRecipe, config: G2VLMConfig) -> tuple[int, int]:
+    """Parameters of a recipe's pathway, and of the encoder that it reads."""
+    if recipe.pathway is None:
+        return 0, 0
+    host = hosting(recipe.pathway, hub.empty(config))
+    encoder = host.encoder
+    return _numel(host.pathway.parameters()), _numel(encoder.parameters()) if isinstance(encoder, nn.Module) else 0
 
 
 def learner_without_memory(recipe: Recipe, config: G2VLMConfig) -> Learner:
@@ -278,7 +290,8 @@ def typical_pack(kind: str, recipe: Recipe, config: G2VLMConfig) -> Pack:
             f"{len(typical_sample(kind, Bucket(least, height, width), processor, config).ids)}; raise it"
         )
     middling = fitting[min((most - least) // 2, len(fitting) - 1)]
-    return Pack(0, kind, (middling,) * (data.tokens_per_pack // len(middling.ids)))
+    fit_in = data.tokens_per_pack // len(middling.ids)
+    return Pack(0, kind, (middling,) * min(fit_in, data.samples_per_pack or fit_in))
 
 
 def typical_sample(kind: str, bucket: Bucket, processor: Processor, config: G2VLMConfig) -> Sample:
@@ -415,9 +428,10 @@ def _numbered(func: Any, args: Any) -> Any:
     return (args[0], indices, *args[2:])
 
 
-def cost_of(learner: Learner, pack: Pack, recipe: Recipe) -> Cost:
-    """What the forward and backward pass of a pack cost; memory is scaled up to a pack that is filled to its last token."""
-    ledger = Ledger(META)
+@contextmanager
+def passing_through(learner: Learner, device: torch.device) -> Iterator[Ledger]:
+    """A ledger of what a forward and a backward pass hold beside weights and gradients."""
+    ledger = Ledger(device)
     for parameter in learner.parameters():
         ledger.known(parameter)
     handles = [
@@ -425,17 +439,41 @@ def cost_of(learner: Learner, pack: Pack, recipe: Recipe) -> Cost:
         for parameter in learner.parameters()
         if parameter.requires_grad
     ]
+    yield ledger
+    for handle in handles:
+        handle.remove()
+    learner.zero_grad()
+
+
+def cost_of(learner: Learner, pack: Pack, recipe: Recipe) -> Cost:
+    """What the forward and backward pass of a pack cost; memory is scaled up to a pack that is filled to its last token,
+    unless it is filled by number.
+    """
     with_geometry = learner.objective is not None and pack.samples[0].views is not None
-    with planned_kernels(ledger, torch.bfloat16 if recipe.engine.precision == "bf16" else torch.float32), ledger:
+    precision = torch.bfloat16 if recipe.engine.precision == "bf16" else torch.float32
+    with passing_through(learner, META) as ledger, planned_kernels(ledger, precision), ledger:
         total = total_of(learner, pack, with_geometry=with_geometry)
         if with_geometry:
             ledger.book(loss_bytes(recipe, pack))
         torch.autograd.backward(total)
-    for handle in handles:
-        handle.remove()
-    learner.zero_grad()
-    scale = recipe.data.tokens_per_pack / pack.num_tokens
+    scale = 1 if recipe.data.samples_per_pack else recipe.data.tokens_per_pack / pack.num_tokens
     return Cost(pack.num_tokens, ledger.flops, scale * ledger.peak, float(ledger.casts_at_peak))
+
+
+def measured_bytes(learner: Learner, pack: Pack) -> int:
+    """Most that the tensors of one process hold in a step with this pack: weights, gradients, AdamW's moments, and what a real
+    forward and backward pass needs.
+    """
+    totals = Totals(
+        scenes=pack.num_scenes,
+        answers=pack.answer_weight(learner.answer_weighting),
+        matchable=pack.num_matchable(learner.matching.tokens),
+    )
+    device = learner.model.device
+    with passing_through(learner, device) as ledger, ledger:
+        learner(to_device(pack, device), totals).total.backward()
+    learning = _numel(x for x in learner.parameters() if x.requires_grad)
+    return 4 * _numel(learner.parameters()) + 12 * learning + ledger.peak
 
 
 def total_of(learner: Learner, pack: Pack, *, with_geometry: bool) -> Tensor:
@@ -647,6 +685,9 @@ def report(plan: Plan) -> str:
     ]
     total = Part("all", sum(p.trained for p in plan.parts), sum(p.frozen for p in plan.parts))
     lines += [f"{p.name:<20}{_count(p.trained):>12}{_count(p.frozen):>12}" for p in (*plan.parts, total)]
+    if any(plan.uncounted):
+        learning, resting = map(_count, plan.uncounted)
+        lines += ["", f"NOT COUNTED: the pathway ({learning} that learn) and the encoder it reads ({resting}), here and below"]
     lines += ["", *(f"pack      {text}" for text in plan.packs)]
     lines += [
         f"step      {recipe.data.packs_per_step} packs, {plan.tokens:,.0f} tokens, {plan.flops:.3g} FLOPs (forward and backward)"
