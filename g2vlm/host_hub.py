@@ -192,7 +192,9 @@ def _encoder(
         raise ValueError(f"{opened.folder}: this host read an encoder other than VGGT; pass it as encoder=...")
     if opened.encoder == OWN_EXPERT:
         if given is not None:
-            raise ValueError(f"encoder is {given}, but {opened.folder} reads its own geometric expert; leave encoder out")
+            raise ValueError(
+                f"encoder is {given}, but {opened.folder} reads its own geometric expert; leave encoder out"
+            )
         return ExpertEncoder(load_model(opened.folder, device=device), is_own=True)
     if given is not None:
         return load_vggt(given, opened.encoder, device=device)

@@ -20,7 +20,7 @@ from torch.utils.flop_counter import flop_registry
 from g2vlm import hub, presets
 from g2vlm.attention import BACKENDS, Attend
 from g2vlm.config import G2VLMConfig
-from g2vlm.data.samples import Bucket, Pack, Sample, to_device
+from g2vlm.data.samples import Bucket, Pack, Sample
 from g2vlm.data.sampling import Shapes
 from g2vlm.data.sources import grids, lesson, picture_grid
 from g2vlm.layout import SpanGroup
@@ -28,7 +28,7 @@ from g2vlm.losses.objective import Objective, Prediction
 from g2vlm.processor import Processor, byte_tokenizer
 from g2vlm.records import Geometry, Views
 from g2vlm.train.correspondence import visual_tokens
-from g2vlm.train.learner import Learner, Totals
+from g2vlm.train.learner import Learner
 from g2vlm.train.recipe import ModelRecipe, Recipe, SourceRecipe
 from g2vlm.train.run import hosting, learner_of
 from g2vlm.train.typed import suggestion
@@ -428,10 +428,11 @@ def _numbered(func: Any, args: Any) -> Any:
     return (args[0], indices, *args[2:])
 
 
-@contextmanager
-def passing_through(learner: Learner, device: torch.device) -> Iterator[Ledger]:
-    """A ledger of what a forward and a backward pass hold beside weights and gradients."""
-    ledger = Ledger(device)
+def cost_of(learner: Learner, pack: Pack, recipe: Recipe) -> Cost:
+    """What the forward and backward pass of a pack cost; memory is scaled up to a pack that is filled to its last token,
+    unless it is filled by number.
+    """
+    ledger = Ledger(META)
     for parameter in learner.parameters():
         ledger.known(parameter)
     handles = [
@@ -439,41 +440,17 @@ def passing_through(learner: Learner, device: torch.device) -> Iterator[Ledger]:
         for parameter in learner.parameters()
         if parameter.requires_grad
     ]
-    yield ledger
-    for handle in handles:
-        handle.remove()
-    learner.zero_grad()
-
-
-def cost_of(learner: Learner, pack: Pack, recipe: Recipe) -> Cost:
-    """What the forward and backward pass of a pack cost; memory is scaled up to a pack that is filled to its last token,
-    unless it is filled by number.
-    """
     with_geometry = learner.objective is not None and pack.samples[0].views is not None
-    precision = torch.bfloat16 if recipe.engine.precision == "bf16" else torch.float32
-    with passing_through(learner, META) as ledger, planned_kernels(ledger, precision), ledger:
+    with planned_kernels(ledger, torch.bfloat16 if recipe.engine.precision == "bf16" else torch.float32), ledger:
         total = total_of(learner, pack, with_geometry=with_geometry)
         if with_geometry:
             ledger.book(loss_bytes(recipe, pack))
         torch.autograd.backward(total)
+    for handle in handles:
+        handle.remove()
+    learner.zero_grad()
     scale = 1 if recipe.data.samples_per_pack else recipe.data.tokens_per_pack / pack.num_tokens
     return Cost(pack.num_tokens, ledger.flops, scale * ledger.peak, float(ledger.casts_at_peak))
-
-
-def measured_bytes(learner: Learner, pack: Pack) -> int:
-    """Most that the tensors of one process hold in a step with this pack: weights, gradients, AdamW's moments, and what a real
-    forward and backward pass needs.
-    """
-    totals = Totals(
-        scenes=pack.num_scenes,
-        answers=pack.answer_weight(learner.answer_weighting),
-        matchable=pack.num_matchable(learner.matching.tokens),
-    )
-    device = learner.model.device
-    with passing_through(learner, device) as ledger, ledger:
-        learner(to_device(pack, device), totals).total.backward()
-    learning = _numel(x for x in learner.parameters() if x.requires_grad)
-    return 4 * _numel(learner.parameters()) + 12 * learning + ledger.peak
 
 
 def total_of(learner: Learner, pack: Pack, *, with_geometry: bool) -> Tensor:
@@ -687,7 +664,10 @@ def report(plan: Plan) -> str:
     lines += [f"{p.name:<20}{_count(p.trained):>12}{_count(p.frozen):>12}" for p in (*plan.parts, total)]
     if any(plan.uncounted):
         learning, resting = map(_count, plan.uncounted)
-        lines += ["", f"NOT COUNTED: the pathway ({learning} that learn) and the encoder it reads ({resting}), here and below"]
+        lines += [
+            "",
+            f"NOT COUNTED: the pathway ({learning} that learn) and the encoder it reads ({resting}), here and below",
+        ]
     lines += ["", *(f"pack      {text}" for text in plan.packs)]
     lines += [
         f"step      {recipe.data.packs_per_step} packs, {plan.tokens:,.0f} tokens, {plan.flops:.3g} FLOPs (forward and backward)"
