@@ -118,7 +118,7 @@ def pathways(config: G2VLMConfig) -> dict[str, Variant]:
         **{f"geoalign_{name}": use[name] for name in ("top_1", "top_2", "top_3", "mean", "dense")},
         "native": None,
     }
-    gasp = replace(GASP, tokens="semantic")
+    gasp = replace(GASP, tokens="semantic", width=min(GASP.width, width))
     return {name: Variant(pathway) for name, pathway in ways.items()} | {"native_gasp": Variant(None, gasp)}
 
 
