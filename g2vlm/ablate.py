@@ -12,7 +12,6 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cache
 from pathlib import Path
-from statistics import median
 
 import numpy as np
 from torch import Tensor
@@ -23,8 +22,10 @@ from g2vlm.atomic import write_whole
 from g2vlm.config import G2VLMConfig
 from g2vlm.data.samples import Pack, to_device
 from g2vlm.eval.comparison import Claim, Cost, Trial, Trials, as_record, table
+from g2vlm.eval.metrics.answers import Scores
 from g2vlm.eval.questions import Quiz, asking, evaluate, held_out
 from g2vlm.host_hub import is_host, load_host
+from g2vlm.model import G2VLM
 from g2vlm.pathway_config import NoPathway, PathwayConfig, PreDecoder, bank, orders, usages
 from g2vlm.predictor import Predictor
 from g2vlm.speaking import GeometryInput
@@ -222,7 +223,7 @@ def keep_terms(file: Path, terms: Terms) -> None:
 
 def finish(folder: Path, recipe: Recipe, variant: Variant, quizzes: Callable[[], Sequence[Quiz]]) -> bool:
     """Do what is left to do of one run; whether there was anything."""
-    missing = [kind for kind in variant.geometry if not answers_file(folder, kind).exists()]
+    missing: list[GeometryInput] = [kind for kind in variant.geometry if not answers_file(folder, kind).exists()]
     if not missing and (folder / "cost.json").exists():
         return False
     run = folder / "run"
@@ -249,6 +250,7 @@ def predictor_of(folder: Path) -> Predictor:
     if not is_host(folder):
         return plain
     host = load_host(folder, device=plain.model.device)
+    assert isinstance(host.model, G2VLM)
     return Predictor(
         host.model, plain.processor, source=plain.source, checkpoint_sha256=plain.checkpoint_sha256, host=host
     )
@@ -259,7 +261,9 @@ def cost_of(recipe: Recipe, run: Path) -> Cost:
     learner, processor = fresh_learner(recipe)
     pack = packs_of(recipe, processor, learner.model.config.patch_size)[0]
     rows = read_rows(run / METRICS)
-    seconds = median((row["seconds"] or 0) - (row["data_wait"] or 0) for row in rows)
+    seconds = min(
+        (row["seconds"] or 0) - (row["data_wait"] or 0) for row in rows
+    )  # the window that was disturbed least
     learning = sum(x.numel() for x in learner.parameters() if x.requires_grad)
     return Cost(learning, seconds, memory_of(learner, to_device(pack, learner.model.device)))
 
@@ -300,11 +304,14 @@ def finished(out: Path, variants: dict[str, Variant]) -> Trials:
 
 def _trials(folder: Path, variant: Variant) -> Iterator[tuple[int, Trial]]:
     for cost in folder.glob("seed_*/cost.json"):
-        texts = {kind: answers_file(cost.parent, kind).read_text() for kind in variant.geometry}
-        scores = {
-            kind: {name: np.array(each) for name, each in json.loads(text).items()} for kind, text in texts.items()
+        scores: dict[GeometryInput, Scores] = {
+            kind: _scores(answers_file(cost.parent, kind)) for kind in variant.geometry
         }
         yield int(cost.parent.name.removeprefix("seed_")), Trial(scores, Cost(**json.loads(cost.read_text())))
+
+
+def _scores(file: Path) -> Scores:
+    return {kind: np.array(each) for kind, each in json.loads(file.read_text()).items()}
 
 
 def write_results(out: Path, terms: Terms, trials: Trials) -> None:

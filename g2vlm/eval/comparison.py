@@ -17,7 +17,7 @@ from g2vlm.speaking import GeometryInput
 
 @dataclass(frozen=True)
 class Cost:
-    """parameters: that learn. seconds: of a step, the median, without waiting for data. memory: bytes that tensors hold at most."""
+    """parameters: that learn. seconds: of a step, without waiting for data. memory: bytes that tensors hold in a step."""
 
     parameters: int
     seconds: float
