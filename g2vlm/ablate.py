@@ -1,10 +1,10 @@
 """Pathways of geometry compared on equal terms: same start, rooms, questions, steps and seeds; one command, which can be killed.
 
-OUT/suite.json             what all results depend on, so that no other comparison mixes with them
-    VARIANT/seed_N/run/    the folder of a training run
-                   answers_on.json  _blank  _shuffled    what each question about held-out rooms was worth
-                   cost.json
-    table.md, results.json after every finished run
+OUT/suite.json              what all results depend on, so that no other comparison mixes with them
+    VARIANT/seed_N/run/     the folder of a training run
+        answers_on.json     what each question about held-out rooms was worth; also _blank and _shuffled
+        trained.json        loss and cost
+    table.md, results.json  after every finished run
 """
 
 import json
@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cache
 from pathlib import Path
+from statistics import mean
 
 import numpy as np
 from torch import Tensor
@@ -31,7 +32,7 @@ from g2vlm.predictor import Predictor
 from g2vlm.speaking import GeometryInput
 from g2vlm.train.launch import launch
 from g2vlm.train.learner import Learner, Totals
-from g2vlm.train.metrics import METRICS, read_rows
+from g2vlm.train.metrics import METRICS, Row, read_rows
 from g2vlm.train.parallel import sole_owner
 from g2vlm.train.recipe import GASP, CorrespondenceRecipe, Recipe, find_recipe
 from g2vlm.train.run import fresh_learner, packs_of
@@ -62,7 +63,7 @@ GROUPS = {
 to be found first, and then related to each other."""
 
 BASELINE = "none"
-STATE = "suite.json"
+STATE, TRAINED = "suite.json", "trained.json"
 
 
 @dataclass(frozen=True)
@@ -224,7 +225,7 @@ def keep_terms(file: Path, terms: Terms) -> None:
 def finish(folder: Path, recipe: Recipe, variant: Variant, quizzes: Callable[[], Sequence[Quiz]]) -> bool:
     """Do what is left to do of one run; whether there was anything."""
     missing: list[GeometryInput] = [kind for kind in variant.geometry if not answers_file(folder, kind).exists()]
-    if not missing and (folder / "cost.json").exists():
+    if not missing and (folder / TRAINED).exists():
         return False
     run = folder / "run"
     trained = run / "checkpoints" / f"step_{recipe.steps:07d}"
@@ -236,7 +237,10 @@ def finish(folder: Path, recipe: Recipe, variant: Variant, quizzes: Callable[[],
             report = evaluate(asking(predictor, geometry=kind), quizzes())
             scores = {name: [*map(float, each)] for name, each in report.scores.items()}
             write_whole(answers_file(folder, kind), json.dumps(scores) + "\n")
-    write_whole(folder / "cost.json", json.dumps(asdict(cost_of(recipe, run))) + "\n")
+    rows = read_rows(run / METRICS)
+    second_half = [row["text"] or 0 for row in rows if (row["step"] or 0) > recipe.steps / 2]
+    record = {"loss": mean(second_half), "cost": asdict(cost_of(recipe, rows))}
+    write_whole(folder / TRAINED, json.dumps(record) + "\n")
     return True
 
 
@@ -256,11 +260,10 @@ def predictor_of(folder: Path) -> Predictor:
     )
 
 
-def cost_of(recipe: Recipe, run: Path) -> Cost:
-    """What a run took; its memory is that of a step with the first pack, made anew."""
+def cost_of(recipe: Recipe, rows: Sequence[Row]) -> Cost:
+    """What a run took, by the rows of its metrics; its memory is that of a step with the first pack, made anew."""
     learner, processor = fresh_learner(recipe)
     pack = packs_of(recipe, processor, learner.model.config.patch_size)[0]
-    rows = read_rows(run / METRICS)
     seconds = min(
         (row["seconds"] or 0) - (row["data_wait"] or 0) for row in rows
     )  # the window that was disturbed least
@@ -303,11 +306,12 @@ def finished(out: Path, variants: dict[str, Variant]) -> Trials:
 
 
 def _trials(folder: Path, variant: Variant) -> Iterator[tuple[int, Trial]]:
-    for cost in folder.glob("seed_*/cost.json"):
+    for file in folder.glob(f"seed_*/{TRAINED}"):
         scores: dict[GeometryInput, Scores] = {
-            kind: _scores(answers_file(cost.parent, kind)) for kind in variant.geometry
+            kind: _scores(answers_file(file.parent, kind)) for kind in variant.geometry
         }
-        yield int(cost.parent.name.removeprefix("seed_")), Trial(scores, Cost(**json.loads(cost.read_text())))
+        record = json.loads(file.read_text())
+        yield int(file.parent.name.removeprefix("seed_")), Trial(scores, record["loss"], Cost(**record["cost"]))
 
 
 def _scores(file: Path) -> Scores:

@@ -84,6 +84,7 @@ def test_every_variant_is_trained_questioned_and_counted(unbroken):
     assert costs["spatialstack"].parameters > costs["none"].parameters
     assert costs["spatialstack"].memory > costs["none"].memory
     assert all(cost.seconds > 0 for cost in costs.values())
+    assert all(0 < runs[0].loss < 10 for runs in trials.values())
 
 
 def test_the_table_and_the_record_are_there(unbroken):

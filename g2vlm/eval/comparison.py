@@ -26,9 +26,14 @@ class Cost:
 
 @dataclass(frozen=True)
 class Trial:
-    """One trained model. scores: by what its geometric encoder saw, of every question by kind, in the order asked."""
+    """One trained model.
+
+    scores: by what its geometric encoder saw, of every question by kind, in the order asked. loss: cross-entropy of the answers that it
+    learnt from in the second half of its run.
+    """
 
     scores: Mapping[GeometryInput, Scores]
+    loss: float
     cost: Cost
 
 
@@ -123,6 +128,7 @@ def as_record(trials: Trials, groups: Groups, claims: Sequence[Claim], *, baseli
         "variants": {
             name: {
                 "seeds": sorted(runs),
+                "loss": dict(zip(("mean", "spread"), loss_of(runs), strict=True)),
                 "cost": asdict(typical_cost(runs)),
                 "groups": {
                     group: {
@@ -164,6 +170,12 @@ def inputs_of(runs: Mapping[int, Trial]) -> tuple[GeometryInput, ...]:
     return tuple(kind for kind in first if all(kind in other for other in others))
 
 
+def loss_of(runs: Mapping[int, Trial]) -> tuple[float, float | None]:
+    """Mean and standard deviation over seeds; None for a single one."""
+    losses = [trial.loss for trial in runs.values()]
+    return float(np.mean(losses)), float(np.std(losses, ddof=1)) if len(losses) > 1 else None
+
+
 def typical_cost(runs: Mapping[int, Trial]) -> Cost:
     """The middle of the seeds."""
     costs = [trial.cost for trial in runs.values()]
@@ -200,14 +212,15 @@ def table(trials: Trials, groups: Groups, claims: Sequence[Claim], *, baseline: 
     inputs: tuple[GeometryInput, ...] = ("on", "blank", "shuffled")
     columns = ["variant", "seeds"]
     columns += [f"{group}: {name}" for group in groups for name in (*inputs, f"on - {baseline}")]
-    columns += ["learn, M", "s/step", "MiB"]
+    columns += ["loss", "learn, M", "s/step", "MiB"]
     rows = []
     for name, runs in trials.items():
         cells = [f"`{name}`", str(len(runs))]
         for kinds in groups.values():
             cells += [_cell(score(runs, kind, kinds)) if kind in inputs_of(runs) else "" for kind in inputs]
             cells.append(_signed(against(baseline, trials, name, kinds)))
-        cost = typical_cost(runs)
+        (loss, spread), cost = loss_of(runs), typical_cost(runs)
+        cells.append(f"{loss:.3f}" if spread is None else f"{loss:.3f} ±{spread:.3f}")
         rows.append([*cells, f"{cost.parameters / 1e6:.2f}", f"{cost.seconds:.2f}", f"{cost.memory / 2**20:.0f}"])
     lines = _markdown(columns, rows)
     verdicts = []

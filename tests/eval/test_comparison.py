@@ -19,7 +19,7 @@ def scores(level, seed=0, count=40):
 
 
 def trial(level, seed=0, inputs=("on", "blank", "shuffled"), cost=COST):
-    return Trial({kind: scores(level if kind == "on" else 0.2, seed) for kind in inputs}, cost)
+    return Trial({kind: scores(level if kind == "on" else 0.2, seed) for kind in inputs}, 2 - level + seed / 10, cost)
 
 
 @pytest.fixture
@@ -70,13 +70,14 @@ def test_the_table_has_every_variant_group_input_and_cost(trials):
     head, _, *rows = [line.strip("|").split("|") for line in text.split("\n\n")[0].splitlines()]
     head = [cell.strip() for cell in head]
     assert head[:6] == ["variant", "seeds", "low: on", "low: blank", "low: shuffled", "low: on - none"]
-    assert head[-3:] == ["learn, M", "s/step", "MiB"]
+    assert head[-4:] == ["loss", "learn, M", "s/step", "MiB"]
     rows = {cells[0].strip(): dict(zip(head, map(str.strip, cells), strict=True)) for cells in rows}
     assert list(rows) == ["`none`", "`forward`", "`reverse`"]
     assert rows["`none`"]["low: blank"] == rows["`none`"]["low: on - none"] == ""
     mean = 100 * score(trials["forward"], "on", KINDS).mean
     assert rows["`forward`"]["low: on"].startswith(f"{mean:.1f} (")
     assert "±" in rows["`forward`"]["low: on"]
+    assert rows["`forward`"]["loss"] == "1.400 ±0.100"
     assert [rows["`reverse`"][name] for name in ("seeds", "learn, M", "s/step", "MiB")] == ["2", "1.50", "0.25", "64"]
     claims = text.split("\n\n")[1].splitlines()[2:]
     assert claims[0].count("above") == 2
