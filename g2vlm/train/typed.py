@@ -247,7 +247,8 @@ def _one_of(kinds: Sequence[Any], node: Node, path: str, presets: Presets) -> An
     if not (records := _records_among(kinds)):
         is_word = isinstance(node, Leaf) and isinstance(node.value, str)
         words, others = ([kind for kind in kinds if (get_origin(kind) is Literal) == is_it] for is_it in (True, False))
-        return _value((words if is_word else others)[0], node, path, MISSING, presets)
+        fitting = (words if is_word else others) or kinds
+        return _value(fitting[0], node, path, MISSING, presets)
     if not isinstance(node, Branch):
         raise _wrong(node, path, "a mapping", f"write its {TYPE} below it: {', '.join(records)}")
     items = dict(node.items)
