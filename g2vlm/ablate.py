@@ -306,12 +306,13 @@ def finished(out: Path, variants: dict[str, Variant]) -> Trials:
 
 
 def _trials(folder: Path, variant: Variant) -> Iterator[tuple[int, Trial]]:
-    for file in folder.glob(f"seed_*/{TRAINED}"):
+    by_seed = {int(file.parent.name.removeprefix("seed_")): file for file in folder.glob(f"seed_*/{TRAINED}")}
+    for seed, file in sorted(by_seed.items()):
         scores: dict[GeometryInput, Scores] = {
             kind: _scores(answers_file(file.parent, kind)) for kind in variant.geometry
         }
         record = json.loads(file.read_text())
-        yield int(file.parent.name.removeprefix("seed_")), Trial(scores, record["loss"], Cost(**record["cost"]))
+        yield seed, Trial(scores, record["loss"], Cost(**record["cost"]))
 
 
 def _scores(file: Path) -> Scores:
