@@ -86,14 +86,16 @@ class Variant:
         """The base with this variant's pathway, its inputs and its supervision."""
         inputs = ("views", "pictures") if self.pathway is None else ("pictures", "geometry")
         sources = tuple(replace(source, inputs=inputs) for source in base.data.sources)
-        factors = {} if self.correspondence is None else {"correspondence.": 4.0}  # as published
+        factors = {} if isinstance(self.pathway, NoPathway | None) else base.optimiser.lr_factors
+        if self.correspondence is not None:
+            factors = factors | {"correspondence.": 4.0}  # as published
         return replace(
             base,
             strategy="ce_only" if self.pathway is None else "semantic",
             model=replace(base.model, pathway=self.pathway),
             data=replace(base.data, sources=sources),
             objective=replace(base.objective, correspondence=self.correspondence),
-            optimiser=replace(base.optimiser, lr_factors=base.optimiser.lr_factors | factors),
+            optimiser=replace(base.optimiser, lr_factors=factors),
         )
 
 
