@@ -1,5 +1,6 @@
 """The project's own geometric expert as a frozen geometry encoder, beside VGGT: what it makes of photos, layer by layer."""
 
+import copy
 from collections.abc import Sequence
 from itertools import islice
 
@@ -18,10 +19,13 @@ class ExpertEncoder(nn.Module):
 
     Features are the hidden states of the patches behind decoder layers, before the final norm. The model's views must see
     nothing but each other (`view_context` "views"): only then are they a function of the photos alone.
+
+    is_own: the model is the one that hosts the pathway, whose geometric side rests; its weights then need no second place in files.
     """
 
-    def __init__(self, model: G2VLM):
+    def __init__(self, model: G2VLM, *, is_own: bool = False):
         super().__init__()
+        self.is_own = is_own
         config = model.config
         if config.view_context != "views":
             raise ValueError(
@@ -31,6 +35,11 @@ class ExpertEncoder(nn.Module):
         self.config = config
         self.dino, self.projection, self.decoder = model.dino, model.dino_projection, model.decoder
         self.requires_grad_(False).eval()
+
+    @classmethod
+    def beside(cls, model: G2VLM) -> "ExpertEncoder":
+        """The expert of a model that is to host its pathway: a copy, for the decoder of the model itself goes on learning."""
+        return cls(copy.deepcopy(model), is_own=True)
 
     @property
     def num_layers(self) -> int:

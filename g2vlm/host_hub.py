@@ -8,7 +8,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from accelerate import init_empty_weights
@@ -30,6 +30,7 @@ from g2vlm.convert.add_on import Parts
 from g2vlm.convert.names import StateDict, check_fit
 from g2vlm.convert.official import read_json
 from g2vlm.encoders.vggt import VGGT_1B, Vggt, VggtConfig
+from g2vlm.expert_encoder import ExpertEncoder
 from g2vlm.host import FAMILIES, NATIVE, Host
 from g2vlm.hub import (
     Source,
@@ -52,6 +53,8 @@ PATHWAY_FILE = "pathway.json"
 PATHWAY_WEIGHTS = "pathway.safetensors"
 ENCODER_WEIGHTS = "encoder.safetensors"
 PUBLISHED_ENCODER = "facebook/VGGT-1B"
+OWN_EXPERT: Literal["own_expert"] = "own_expert"
+"""In pathway.json, in place of an encoder's shape: the geometric expert of the G2VLM in the same folder."""
 _CURE = f"use the {PATHWAY_FILE} that belongs to them"
 _TIED, _EMBEDDING = "lm_head.weight", "model.language_model.embed_tokens.weight"
 
@@ -60,12 +63,13 @@ _TIED, _EMBEDDING = "lm_head.weight", "model.language_model.embed_tokens.weight"
 class Opened:
     """A checkpoint of a host, its weights taken apart and not yet read into memory; those of a G2VLM stay where they are.
 
-    encoder: the shape of its VGGT; None where the host read another encoder, which must then be given.
+    encoder: the shape of its VGGT, or the model's own geometric expert; None where the host read another encoder, which must
+    then be given.
     """
 
     model: PreTrainedConfig
     pathway: PathwayConfig
-    encoder: VggtConfig | None
+    encoder: VggtConfig | Literal["own_expert"] | None
     parts: Parts
     folder: Path
 
@@ -86,9 +90,9 @@ def load_host(
 ) -> Host:
     """A host in evaluation mode with every weight accounted for.
 
-    encoder: the geometry encoder itself, or where its published weights lie; None: those beside or among the host's, or
-    else VGGT-1B from the hub. encoder_config: shape of the VGGT of a published checkpoint, which does not say it; None: as its
-    weights show, or VGGT-1B where they are not in the checkpoint.
+    encoder: the geometry encoder itself, or where its published weights lie; None: those beside or among the host's (its own
+    geometric expert, if that is what it was trained with), or else VGGT-1B from the hub. encoder_config: shape of the VGGT of a
+    published checkpoint, which does not say it; None: as its weights show, or VGGT-1B where they are not in the checkpoint.
     dtype: of model and pathway; None keeps each tensor's own. The encoder always keeps its own.
 
     Raises ValueError with all missing, unexpected and mis-shaped names together, for NaN or infinite weights, and where
@@ -125,7 +129,8 @@ def open_host(folder: Path, encoder_config: VggtConfig | None = None) -> Opened:
     if (folder / PATHWAY_FILE).is_file():
         stored = read_json(folder / PATHWAY_FILE)
         pathway = from_fields(stored["pathway"])
-        shape = None if stored["encoder"] is None else VggtConfig(**stored["encoder"])
+        named = stored["encoder"]
+        shape = VggtConfig(**named) if isinstance(named, dict) else named
         beside = [
             read_weights([folder / name]) if (folder / name).is_file() else {}
             for name in (PATHWAY_WEIGHTS, ENCODER_WEIGHTS)
@@ -192,6 +197,12 @@ def _encoder(
         return given
     if opened.encoder is None:
         raise ValueError(f"{opened.folder}: this host read an encoder other than VGGT; pass it as encoder=...")
+    if opened.encoder == OWN_EXPERT:
+        if given is not None:
+            raise ValueError(
+                f"encoder is {given}, but {opened.folder} reads its own geometric expert; leave encoder out"
+            )
+        return ExpertEncoder(load_model(opened.folder, device=device), is_own=True)
     if given is not None:
         return load_vggt(given, opened.encoder, device=device)
     if opened.parts.encoder:
@@ -276,8 +287,12 @@ def save_host(
 
 def write_pathway(host: Host, weights: StateDict, folder: Path) -> None:
     """Put what makes a host of a model into the model's folder; weights: of the pathway, by the names of its state."""
-    shape = asdict(host.encoder.config) if isinstance(host.encoder, Vggt) else None
-    text = json.dumps({"pathway": to_fields(host.config), "encoder": shape}, indent=2)
+    encoder = host.encoder
+    if isinstance(encoder, ExpertEncoder) and encoder.is_own:
+        named: Any = OWN_EXPERT
+    else:
+        named = asdict(encoder.config) if isinstance(encoder, Vggt) else None
+    text = json.dumps({"pathway": to_fields(host.config), "encoder": named}, indent=2)
     (folder / PATHWAY_FILE).write_text(text + "\n")
     _write(weights, folder / PATHWAY_WEIGHTS)
 

@@ -68,3 +68,15 @@ def test_layers_and_sizes_that_are_not_there_are_refused():
         encoder.encode(torch.rand(1, 3, 8, 8), [1, 4])
     with pytest.raises(ValueError, match="a view is 9 x 8 pixels"):
         encoder.encode(torch.rand(1, 3, 9, 8), [1])
+
+
+def test_beside_a_model_stands_a_copy_that_leaves_the_model_as_it_was():
+    model = model_of()
+    encoder = ExpertEncoder.beside(model)
+    images = torch.stack(random_views((2, 4), (2, 4)))
+    before = encoder.encode(images, [3])[0]
+    assert all(x.requires_grad for x in model.decoder.parameters())
+    with torch.no_grad():
+        for x in model.parameters():
+            x.zero_()
+    assert torch.equal(encoder.encode(images, [3])[0], before)

@@ -13,6 +13,7 @@ from typing import Annotated, NoReturn
 import typer
 
 from g2vlm import __version__
+from g2vlm.cli.ablate import ablate
 from g2vlm.cli.ask import ask
 from g2vlm.cli.chat import chat
 from g2vlm.cli.config import config
@@ -38,6 +39,7 @@ app.command()(chat)
 app.command()(convert)
 app.command()(config)
 app.command()(rooms)
+app.command()(ablate)
 app.add_typer(data, name="data")
 app.add_typer(train, name="train")
 app.add_typer(evaluation, name="eval")

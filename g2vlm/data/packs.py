@@ -31,17 +31,27 @@ class Plan(NamedTuple):
 
 
 class Packs(Dataset[Pack]):
-    """`packs[n]` draws a source by weight, a shape, and samples of it until the budget of tokens is full.
+    """`packs[n]` draws a source by weight, a shape, and samples of it until the budget of tokens is full, or there are
+    `samples_per_pack` of them.
 
     What counts is what the model holds: so many tokens as the longest sample has, for every sample.
     """
 
-    def __init__(self, sources: Sequence[tuple[Source, float]], shapes: Shapes, *, tokens_per_pack: int, seed: int):
+    def __init__(
+        self,
+        sources: Sequence[tuple[Source, float]],
+        shapes: Shapes,
+        *,
+        tokens_per_pack: int,
+        seed: int,
+        samples_per_pack: int | None = None,
+    ):
         if not sources or min(weight for _, weight in sources) < 0 or not sum(weight for _, weight in sources):
             raise ValueError(f"sources need weights >= 0, one above 0 at least, got {[w for _, w in sources]}")
         self.sources = tuple(source for source, _ in sources)
         self.weights = tuple(weight for _, weight in sources)
         self.shapes, self.tokens_per_pack, self.seed = shapes, tokens_per_pack, seed
+        self.samples_per_pack = tokens_per_pack if samples_per_pack is None else samples_per_pack
         longest = max(shapes.resolutions)
         for source in self.sources:
             self.most_views(source, longest, shapes.side(shapes.aspects[1], longest))
@@ -51,7 +61,7 @@ class Packs(Dataset[Pack]):
         samples: list[Sample] = []
         skipped: list[str] = []
         longest = 0
-        while (len(samples) + 1) * max(longest, 1) <= self.tokens_per_pack:
+        while len(samples) < self.samples_per_pack and (len(samples) + 1) * max(longest, 1) <= self.tokens_per_pack:
             draw = self.draw(f"{position} {len(samples)}")
             sample = self.good_sample(source, shape, draw, skipped)
             longest = max(longest, len(sample.ids))

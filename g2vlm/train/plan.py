@@ -12,7 +12,7 @@ from typing import Any, Literal
 import torch
 import torch.nn.functional as F
 from jaxtyping import Shaped
-from torch import Tensor
+from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves, tree_map_only
 from torch.utils.flop_counter import flop_registry
@@ -30,7 +30,7 @@ from g2vlm.records import Geometry, Views
 from g2vlm.train.correspondence import visual_tokens
 from g2vlm.train.learner import Learner
 from g2vlm.train.recipe import ModelRecipe, Recipe, SourceRecipe
-from g2vlm.train.run import learner_of
+from g2vlm.train.run import hosting, learner_of
 from g2vlm.train.typed import suggestion
 
 META = torch.device("meta")
@@ -134,7 +134,8 @@ class Plan:
     """What a run would cost on `world` GPUs of a kind, by the counts of one typical pack of each kind of source.
 
     engine: the recipe's own. tokens, flops: of a step, all processes together. packs: said in words. cures: what would make
-    it fit, empty when it does.
+    it fit, empty when it does. uncounted: parameters of a pathway that learn, and of the encoder that it reads; no other number
+    has them, nor what they compute and hold.
     """
 
     recipe: Recipe
@@ -147,6 +148,7 @@ class Plan:
     flops: float
     memory: tuple[Memory, ...]
     cures: tuple[str, ...]
+    uncounted: tuple[int, int]
 
     @property
     def own_memory(self) -> Memory:
@@ -213,6 +215,7 @@ def plan_of(recipe: Recipe, *, gpu: str | None = None, world: int | None = None)
         flops=per_step * sum(share * cost.flops for share, cost in zip(shares, costs, strict=True)),
         memory=memory,
         cures=(),
+        uncounted=uncounted_of(recipe.model, config),
     )
     return made if made.fits else replace(made, cures=cures_of(made, learner, costs))
 
@@ -235,6 +238,15 @@ def config_of(recipe: ModelRecipe) -> G2VLMConfig:
     if is_here and recipe.dino is None:
         return hub.read_checkpoint(recipe.weights).config.with_options(**recipe.options)
     return getattr(presets, recipe.preset)().with_options(**recipe.options)
+
+
+def uncounted_of(recipe: ModelRecipe, config: G2VLMConfig) -> tuple[int, int]:
+    """Parameters of a recipe's pathway, and of the encoder that it reads."""
+    if recipe.pathway is None:
+        return 0, 0
+    host = hosting(recipe.pathway, hub.empty(config))
+    encoder = host.encoder
+    return _numel(host.pathway.parameters()), _numel(encoder.parameters()) if isinstance(encoder, nn.Module) else 0
 
 
 def learner_without_memory(recipe: Recipe, config: G2VLMConfig) -> Learner:
@@ -278,7 +290,8 @@ def typical_pack(kind: str, recipe: Recipe, config: G2VLMConfig) -> Pack:
             f"{len(typical_sample(kind, Bucket(least, height, width), processor, config).ids)}; raise it"
         )
     middling = fitting[min((most - least) // 2, len(fitting) - 1)]
-    return Pack(0, kind, (middling,) * (data.tokens_per_pack // len(middling.ids)))
+    fit_in = data.tokens_per_pack // len(middling.ids)
+    return Pack(0, kind, (middling,) * min(fit_in, data.samples_per_pack or fit_in))
 
 
 def typical_sample(kind: str, bucket: Bucket, processor: Processor, config: G2VLMConfig) -> Sample:
@@ -416,7 +429,9 @@ def _numbered(func: Any, args: Any) -> Any:
 
 
 def cost_of(learner: Learner, pack: Pack, recipe: Recipe) -> Cost:
-    """What the forward and backward pass of a pack cost; memory is scaled up to a pack that is filled to its last token."""
+    """What the forward and backward pass of a pack cost; memory is scaled up to a pack that is filled to its last token,
+    unless it is filled by number.
+    """
     ledger = Ledger(META)
     for parameter in learner.parameters():
         ledger.known(parameter)
@@ -434,7 +449,7 @@ def cost_of(learner: Learner, pack: Pack, recipe: Recipe) -> Cost:
     for handle in handles:
         handle.remove()
     learner.zero_grad()
-    scale = recipe.data.tokens_per_pack / pack.num_tokens
+    scale = 1 if recipe.data.samples_per_pack else recipe.data.tokens_per_pack / pack.num_tokens
     return Cost(pack.num_tokens, ledger.flops, scale * ledger.peak, float(ledger.casts_at_peak))
 
 
@@ -647,6 +662,12 @@ def report(plan: Plan) -> str:
     ]
     total = Part("all", sum(p.trained for p in plan.parts), sum(p.frozen for p in plan.parts))
     lines += [f"{p.name:<20}{_count(p.trained):>12}{_count(p.frozen):>12}" for p in (*plan.parts, total)]
+    if any(plan.uncounted):
+        learning, resting = map(_count, plan.uncounted)
+        lines += [
+            "",
+            f"NOT COUNTED: the pathway ({learning} that learn) and the encoder it reads ({resting}), here and below",
+        ]
     lines += ["", *(f"pack      {text}" for text in plan.packs)]
     lines += [
         f"step      {recipe.data.packs_per_step} packs, {plan.tokens:,.0f} tokens, {plan.flops:.3g} FLOPs (forward and backward)"

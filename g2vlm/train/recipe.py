@@ -15,6 +15,7 @@ from g2vlm.data.samples import AnswerWeighting, VisualTokens
 from g2vlm.data.sources import Input
 from g2vlm.losses.correspondence import Negatives
 from g2vlm.losses.objective import LossWeights
+from g2vlm.pathway_config import NoPathway, PathwayConfig
 from g2vlm.train.typed import Branch, Leaf, Node, apply_settings, build, merged, read_tree, refusal, require, suggestion
 
 AT_LEAST_1 = "it must be at least 1"
@@ -44,6 +45,9 @@ WITH_TRUTH, WITH_ANSWERS = (
 )
 """Kinds of sources that geometric losses, and cross-entropy, can learn from."""
 
+HOSTING: tuple[Strategy, ...] = ("semantic", "ce_only")
+"""Strategies in which the geometric expert rests, so that a pathway can read it as a frozen encoder."""
+
 EngineKind = Literal["auto", "single", "ddp", "fsdp2", "zero2", "zero3"]
 
 
@@ -63,6 +67,7 @@ class ModelRecipe:
     new: parts of names whose parameters may be absent from the weights and then start fresh.
     visibility, view_context, view_positions, attention, resolution: options of the configuration; None keeps its own.
     heads: which of the optional heads there are; None keeps what the configuration has.
+    pathway: how the model's own geometric expert, frozen, enters its pictures (docs/pathways.md); None: not by a pathway.
     """
 
     preset: str = "tiny"
@@ -76,6 +81,7 @@ class ModelRecipe:
     attention: AttentionBackend | None = None
     resolution: int | None = None
     heads: tuple[OptionalHead, ...] | None = None
+    pathway: PathwayConfig | None = None
 
     def __post_init__(self) -> None:
         known = preset_names()
@@ -175,6 +181,7 @@ class DataRecipe:
     """What the model sees. A pack is what one forward holds; the packs of a step are shared out among the processes.
 
     packs_per_step: the global batch, the same for any number of processes. tokens_per_pack: its budget.
+    samples_per_pack: at most, however many tokens are left; None fills the budget.
     views: least and most per sample. resolution: longer side of a view in pixels; with `other_resolutions`, one of them all is
     drawn for each pack. aspects: least and greatest shorter/longer side. portrait: part of the packs that stands upright.
     window: views of a sequence are drawn from `window` frames per view wanted. random_frames: chance to draw them
@@ -186,6 +193,7 @@ class DataRecipe:
     sources: tuple[SourceRecipe, ...]
     packs_per_step: int = 1
     tokens_per_pack: int = 2048
+    samples_per_pack: int | None = None
     views: tuple[int, int] = (2, 24)
     resolution: int = 112
     other_resolutions: tuple[int, ...] = ()
@@ -204,6 +212,8 @@ class DataRecipe:
         require(total > 0, "sources", len(self.sources), "give at least one source with a weight above 0")
         for name in ("packs_per_step", "tokens_per_pack", "resolution", "window", "picture_pixels"):
             require(getattr(self, name) >= 1, name, getattr(self, name), AT_LEAST_1)
+        samples = self.samples_per_pack
+        require(samples is None or samples >= 1, "samples_per_pack", samples, AT_LEAST_1)
         require(1 <= self.views[0] <= self.views[1], "views", self.views, "write [least, most] with 1 <= least <= most")
         is_aspect = 0 < self.aspects[0] <= self.aspects[1] <= 1
         require(
@@ -459,6 +469,15 @@ class Recipe:
             require(
                 self.objective.ce > 0, "objective.ce", self.objective.ce, f"strategy {self.strategy} needs it above 0"
             )
+        if self.model.pathway is not None:
+            cure = f"the geometric expert, which a pathway reads frozen, has to rest: take {' or '.join(HOSTING)}"
+            require(self.strategy in HOSTING, "strategy", self.strategy, cure)
+            reads = not isinstance(self.model.pathway, NoPathway)
+            for number, source in enumerate(self.data.sources):
+                is_seen = not reads or "pictures" not in source.inputs or "geometry" in source.inputs
+                is_asked = source.kind in ("room_questions", "questions") and source.weight > 0
+                cure = "model.pathway needs the geometry of pictures: add geometry"
+                require(is_seen or not is_asked, f"data.sources.{number}.inputs", source.inputs, cure)
         matching = self.objective.correspondence
         if matching is not None:
             learning = GEOMETRIC if matching.tokens == "geometric" else TEXTUAL

@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
+from functools import partial
 from itertools import islice
 from pathlib import Path
 
@@ -19,9 +20,11 @@ from g2vlm.data.samples import Source
 from g2vlm.data.sampling import FrameChoice, Shapes
 from g2vlm.data.shards import Shards, read_shards
 from g2vlm.data.sources import QuestionSource, RoomQuestionSource, RoomSource, SceneSource, TextSource
+from g2vlm.expert_encoder import ExpertEncoder
 from g2vlm.host import Host
 from g2vlm.losses.objective import Objective
 from g2vlm.model import G2VLM
+from g2vlm.pathway_config import NoPathway, PathwayConfig
 from g2vlm.processor import Processor, byte_tokenizer
 from g2vlm.train import parallel
 from g2vlm.train.adapters import adapt
@@ -60,6 +63,31 @@ def fresh_processor(recipe: ModelRecipe, config: G2VLMConfig) -> Processor:
     return Processor(hub.tokenizer_at(recipe.tokenizer), config.tokens)
 
 
+def hosting(pathway: PathwayConfig, model: G2VLM) -> Host:
+    """The model as host of a pathway that reads the model's geometric expert as it is now.
+
+    Raises ValueError for decoder layers that it does not have, and for the last one: no word reads what enters behind it.
+    """
+    host = Host(model, pathway, None if isinstance(pathway, NoPathway) else ExpertEncoder.beside(model))
+    num_layers = model.config.text_config.num_hidden_layers
+    if num_layers - 1 in host.pathway.sites:
+        raise ValueError(
+            f"model.pathway.decoder_layers names layer {num_layers - 1}, but the model has {num_layers} layers, and no word reads "
+            f"pictures behind the last; choose layers below {num_layers - 1}"
+        )
+    return host
+
+
+def _require_rest(model: G2VLM) -> None:
+    """ValueError if a part of the geometric expert learns, of which a pathway reads a frozen copy."""
+    parts = ("dino.", "dino_projection.", ".geometric.")
+    named = (name for name, x in model.named_parameters() if x.requires_grad)
+    if learning := [name for name in named if any(part in name for part in parts)]:
+        raise ValueError(
+            f"thawed lets {learning[0]} learn, but model.pathway reads the geometric expert as it was at the start; leave it out"
+        )
+
+
 def learner_of(recipe: Recipe, model: G2VLM, host: Host | None = None) -> Learner:
     """The model with what the recipe's strategy freezes, the losses it learns from and the heads it needs for them.
 
@@ -68,6 +96,8 @@ def learner_of(recipe: Recipe, model: G2VLM, host: Host | None = None) -> Learne
     if host is not None and recipe.engine.kind == "zero3":
         raise ValueError("engine.kind is zero3, which removes the hooks of a host's pathway; take zero2, ddp or fsdp2")
     freeze(model, recipe.strategy, recipe.frozen, thawed=recipe.thawed, weights=recipe.objective.geometry)
+    if recipe.model.pathway is not None:
+        _require_rest(model)
     if recipe.engine.gradient_checkpointing:
         model.recompute_activations()
     target, matching = recipe.objective, recipe.objective.correspondence
@@ -96,7 +126,13 @@ def packs_of(recipe: Recipe, processor: Processor, patch: int) -> Packs:
     sources = [
         (source_of(source, data, processor, patch), source.weight) for source in data.sources if source.weight > 0
     ]
-    return Packs(sources, shapes, tokens_per_pack=data.tokens_per_pack, seed=recipe.seed)
+    return Packs(
+        sources,
+        shapes,
+        tokens_per_pack=data.tokens_per_pack,
+        seed=recipe.seed,
+        samples_per_pack=data.samples_per_pack,
+    )
 
 
 def source_of(source: SourceRecipe, data: DataRecipe, processor: Processor, patch: int) -> Source:
@@ -177,6 +213,19 @@ def scenes_of(source: SourceRecipe, path: Path, most_lost: float) -> Sequence[Sc
     return scenes
 
 
+HostOf = Callable[[G2VLM], Host]
+
+
+def fresh_learner(recipe: Recipe, host_of: HostOf | None = None) -> tuple[Learner, Processor]:
+    """What a run starts from, and its words; host_of: see `run`."""
+    torch.manual_seed(recipe.seed)
+    model, processor = model_of(recipe.model)
+    model.config.has_language |= recipe.strategy in TEXTUAL
+    if host_of is None and recipe.model.pathway is not None:
+        host_of = partial(hosting, recipe.model.pathway)
+    return learner_of(recipe, model, None if host_of is None else host_of(model)), processor
+
+
 HooksOf = Callable[[parallel.Engine, Packs, int], Sequence[Hook]]
 """Called once in every process, with its engine, the row of packs and the number of steps already done."""
 
@@ -186,20 +235,18 @@ def run(
     out: Path,
     *,
     hooks: HooksOf = lambda engine, packs, step: (),
-    host_of: Callable[[G2VLM], Host] | None = None,
+    host_of: HostOf | None = None,
 ) -> None:
     """Train a recipe's model into the folder `out`, from its newest checkpoint if there is one.
 
-    host_of: makes the model a host, whose pathway is trained and kept beside it; the same for a run and its continuation. Its
-    encoder's patches are as large as those of the model, for which sources size what the encoder sees.
+    host_of: makes the model a host of an encoder that no recipe names; the same for a run and its continuation. Its patches are
+    as large as those of the model, for which sources size what the encoder sees. None: as `model.pathway` says.
     Checkpoints are written each `output.save_every` steps and after the last one; `hooks` run before that.
     """
-    torch.manual_seed(recipe.seed)
-    model, processor = model_of(recipe.model)
-    model.config.has_language |= recipe.strategy in TEXTUAL
+    learner, processor = fresh_learner(recipe, host_of)
+    model, host = learner.model, learner.host
     packs = packs_of(recipe, processor, model.config.patch_size)
-    host = None if host_of is None else host_of(model)
-    engine = parallel.start(learner_of(recipe, model, host), recipe)
+    engine = parallel.start(learner, recipe)
     with ExitStack() as stack:
         stack.callback(engine.close)
         engine.in_first(lambda: stack.enter_context(parallel.sole_owner(out)))

@@ -21,6 +21,9 @@ Presets = Mapping[type, Mapping[str, Any]]
 BASE = "base"
 """The key under which a mapping names the preset that it changes."""
 
+TYPE = "type"
+"""The key under which a mapping says which it is of several records that a field may hold."""
+
 EXPONENT = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+")
 INTEGER = re.compile(r"[-+]?(0|[1-9][0-9_]*)")
 
@@ -155,10 +158,12 @@ def _scalar(node: yaml.ScalarNode) -> Any:
     return value if isinstance(value, str | bool | int | float | None) and not is_odd else node.value
 
 
-def tree_of(value: Any, where: str) -> Node:
-    """The nodes of a record, or of anything a record may hold."""
+def tree_of(value: Any, where: str, kind: Any = None) -> Node:
+    """The nodes of a record, or of anything a record may hold; kind: what its field is declared as."""
     if is_dataclass(value):
-        return Branch(where, {field.name: tree_of(getattr(value, field.name), where) for field in fields(value)})
+        hints = get_type_hints(type(value))
+        items = {field.name: tree_of(getattr(value, field.name), where, hints[field.name]) for field in fields(value)}
+        return Branch(where, {name: tree_of(text, where) for name, text in _tag(value, kind).items()} | items)
     if isinstance(value, dict):
         return Branch(where, {key: tree_of(item, where) for key, item in value.items()})
     if isinstance(value, tuple):
@@ -167,15 +172,20 @@ def tree_of(value: Any, where: str) -> Node:
 
 
 def merged(base: Node, changes: Node) -> Node:
-    """`changes` over `base`: mappings key by key, everything else as a whole."""
+    """`changes` over `base`: mappings key by key, everything else as a whole, and so a record of another type."""
     if isinstance(base, Leaf) and isinstance(base.value, str) and isinstance(changes, Branch):
         base = Branch(base.where, {BASE: base})  # a preset by its name, now changed
-    if not isinstance(base, Branch) or not isinstance(changes, Branch):
+    if not isinstance(base, Branch) or not isinstance(changes, Branch) or _are_of_two_types(base, changes):
         return changes
     items = dict(base.items)
     for key, change in changes.items.items():
         items[key] = merged(items[key], change) if key in items else change
     return Branch(changes.where, items)
+
+
+def _are_of_two_types(base: Branch, changes: Branch) -> bool:
+    first, second = (branch.items.get(TYPE) for branch in (base, changes))
+    return isinstance(first, Leaf) and isinstance(second, Leaf) and first.value != second.value
 
 
 def _with(tree: Node, path: list[str], new: Node, where: str) -> Node:
@@ -209,10 +219,12 @@ def _value(kind: Any, node: Node, path: str, default: Any, presets: Presets) -> 
     """The value of a node as the type of its field asks; `default` is what the field holds when it is not written."""
     origin, arguments = get_origin(kind), get_args(kind)
     if origin in (Union, types.UnionType):
-        if isinstance(node, Leaf) and node.value is None:
+        if type(None) in arguments and isinstance(node, Leaf) and node.value is None:
             return None
-        (inner,) = (argument for argument in arguments if argument is not type(None))
-        return _value(inner, node, path, MISSING if default is None else default, presets)
+        inner = [argument for argument in arguments if argument is not type(None)]
+        if len(inner) > 1:
+            return _one_of(inner, node, path, presets)
+        return _value(inner[0], node, path, MISSING if default is None else default, presets)
     if is_dataclass(kind):
         return _record(kind, node, path, default, presets)
     if origin is tuple:
@@ -228,6 +240,32 @@ def _value(kind: Any, node: Node, path: str, default: Any, presets: Presets) -> 
             raise _wrong(node, path, f"one of {', '.join(choices)}", close)
         return node.value
     return _plain_value(kind, node, path)
+
+
+def _one_of(kinds: Sequence[Any], node: Node, path: str, presets: Presets) -> Any:
+    """The value of a field that may hold several types: a record says which by its key `type`, a word or number itself."""
+    if not (records := _records_among(kinds)):
+        is_word = isinstance(node, Leaf) and isinstance(node.value, str)
+        words, others = ([kind for kind in kinds if (get_origin(kind) is Literal) == is_it] for is_it in (True, False))
+        fitting = (words if is_word else others) or kinds
+        return _value(fitting[0], node, path, MISSING, presets)
+    if not isinstance(node, Branch):
+        raise _wrong(node, path, "a mapping", f"write its {TYPE} below it: {', '.join(records)}")
+    items = dict(node.items)
+    named = items.pop(TYPE, Leaf(node.where, None, ""))
+    if not isinstance(named, Leaf) or named.value not in records:
+        close = suggestion(named.text if isinstance(named, Leaf) else "", records)
+        raise _wrong(named, _joined(path, TYPE), "a known name", close)
+    return _record(records[named.value], dataclasses.replace(node, items=items), path, MISSING, presets)
+
+
+def _records_among(kinds: Sequence[Any]) -> dict[str, type]:
+    return {kind.__name__: kind for kind in kinds if is_dataclass(kind) and isinstance(kind, type)}
+
+
+def _tag(record: Any, kind: Any) -> dict[str, str]:
+    """What a record says of itself where its field may hold others."""
+    return {TYPE: type(record).__name__} if len(_records_among(get_args(kind))) > 1 else {}
 
 
 def _plain_value(kind: type, node: Node, path: str) -> Any:
@@ -355,9 +393,11 @@ def _shown(value: object) -> str:
 # --- writing ----------------------------------------------------------------------------------------------------------
 
 
-def _plain(value: Any) -> Any:
+def _plain(value: Any, kind: Any = None) -> Any:
     if is_dataclass(value):
-        return {field.name: _plain(getattr(value, field.name)) for field in fields(value)}
+        hints = get_type_hints(type(value))
+        items = {field.name: _plain(getattr(value, field.name), hints[field.name]) for field in fields(value)}
+        return _tag(value, kind) | items
     if isinstance(value, dict):
         return {key: _plain(item) for key, item in value.items()}
     return tuple(_plain(item) for item in value) if isinstance(value, tuple) else value

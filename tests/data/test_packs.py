@@ -134,6 +134,15 @@ def test_packs_never_exceed_their_budget_and_use_it(mixture):
     assert [len(sample.ids) for sample in full.samples] == [5, 5, 5, 5]
 
 
+def test_a_pack_filled_by_number_holds_the_first_samples_of_one_filled_by_tokens():
+    sources = [(Numbers("many"), 1.0)]
+    filled = Packs(sources, SHAPES, tokens_per_pack=90, seed=3)
+    counted = Packs(sources, SHAPES, tokens_per_pack=90, seed=3, samples_per_pack=2)
+    for n in range(5):
+        assert len(filled[n].samples) > 2
+        assert leaves(counted[n].samples) == leaves(filled[n].samples[:2])
+
+
 def test_samples_of_a_pack_with_views_share_their_shape(mixture):
     shapes = [
         {tuple(sample.views.images.shape) for sample in mixture[n].samples}

@@ -18,7 +18,15 @@ from g2vlm.train.checkpoint import read_checkpoint, save_checkpoint
 from g2vlm.train.freeze import freeze
 from g2vlm.train.learner import Learner
 from g2vlm.train.parallel import SingleEngine
-from g2vlm.train.recipe import DataRecipe, EngineRecipe, OptimiserRecipe, OutputRecipe, Recipe, SourceRecipe
+from g2vlm.train.recipe import (
+    DataRecipe,
+    EngineRecipe,
+    ModelRecipe,
+    OptimiserRecipe,
+    OutputRecipe,
+    Recipe,
+    SourceRecipe,
+)
 from tests.hosts import CHANNELS, PATCH, PatchEncoder
 from tests.train.conftest import config, pack_of
 from tests.train.test_learner import totals_of
@@ -140,3 +148,43 @@ def test_a_run_trains_a_host_and_goes_on_with_it(processor, tmp_path, monkeypatc
     zero = replace(recipe, engine=EngineRecipe("zero3"))
     with pytest.raises(ValueError, match=r"engine\.kind is zero3, which removes the hooks"):
         run.run(zero, tmp_path / "zero", host_of=lambda model: Host(model, pathway, encoder))
+
+
+def recipe_with(pathway, **options):
+    data = DataRecipe(
+        (SourceRecipe("room_questions", inputs=("pictures", "geometry")),),
+        tokens_per_pack=900,
+        views=(2, 2),
+        resolution=56,
+        aspects=(1.0, 1.0),
+        workers=0,
+    )
+    return Recipe("hosted", 1, data, strategy="semantic", model=ModelRecipe(pathway=pathway), **options)
+
+
+OWN = replace(STACK, encoder_layers=(0, 1), geometry_width=32)
+
+
+def test_what_a_recipe_s_pathway_has_learnt_is_loaded_without_naming_an_encoder(processor, tmp_path, monkeypatch):
+    monkeypatch.setattr(run, "model_of", lambda _recipe: (G2VLM(config()), processor))
+    run.run(recipe_with(OWN), tmp_path)
+    host = load_host(tmp_path / "checkpoints" / "step_0000001" / "model")
+    assert host.config == OWN
+    torch.manual_seed(0)
+    start = ExpertEncoder(G2VLM(config()))
+    images = torch.rand(2, 3, 56, 56)
+    for trained, fresh in zip(host.encoder.encode(images, [0, 1]), start.encode(images, [0, 1]), strict=True):
+        assert torch.equal(trained, fresh)
+    with pytest.raises(ValueError, match="reads its own geometric expert; leave encoder out"):
+        load_host(tmp_path / "checkpoints" / "step_0000001" / "model", encoder=tmp_path)
+
+
+def test_a_pathway_behind_the_last_layer_is_refused():
+    with pytest.raises(ValueError, match="names layer 1, but the model has 2 layers, and no word reads"):
+        run.hosting(replace(OWN, decoder_layers=(0, 1)), G2VLM(config()))
+
+
+def test_an_expert_that_is_read_cannot_be_thawed():
+    recipe, model = recipe_with(OWN, thawed=("dino_projection.",)), G2VLM(config())
+    with pytest.raises(ValueError, match=r"thawed lets dino_projection\.weight learn, but model\.pathway reads"):
+        run.learner_of(recipe, model, run.hosting(OWN, model))

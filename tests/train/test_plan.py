@@ -223,3 +223,9 @@ def test_the_time_of_small_steps_on_a_gpu_is_not_made_up():
     assert plan.seconds_per_step < 0.05
     assert "time      not estimated" in report(plan)
     assert "not estimated" not in report(plan_of(find_recipe("smoke"), gpu="cpu"))
+
+
+def test_a_plan_says_that_it_leaves_the_pathway_out():
+    text = report(plan_of(find_recipe("tiny_pathway"), gpu="cpu"))
+    assert "NOT COUNTED: the pathway (1.11 M that learn) and the encoder it reads (" in text
+    assert "1 samples" in text

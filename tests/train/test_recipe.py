@@ -6,6 +6,8 @@ from pathlib import Path
 import pytest
 
 from g2vlm.losses.objective import LossWeights
+from g2vlm.pathway_config import GeoAlign, NoPathway, SpatialStack
+from g2vlm.train.checkpoint import check_same_run
 from g2vlm.train.recipe import (
     DataRecipe,
     EngineRecipe,
@@ -32,6 +34,7 @@ def test_all_recipes_that_are_promised_are_shipped():
         "tiny_stage2",
         "tiny_no_geometry",
         "tiny_gasp",
+        "tiny_pathway",
         "g2vlm_2b_stage1a",
         "g2vlm_2b_stage1b",
         "g2vlm_2b_joint_ce_only",
@@ -211,3 +214,63 @@ def test_records_check_themselves_without_a_file_too():
 def test_zero3_with_a_running_mean_is_refused():
     with pytest.raises(ValueError, match=r"optimiser\.ema is 0\.9; zero3 cannot keep it"):
         find_recipe("smoke", ["engine.kind=zero3", "optimiser.ema=0.9"])
+
+
+# --- pathways ---------------------------------------------------------------------------------------------------------
+
+PATHWAY = find_recipe("tiny_pathway")
+
+
+def test_a_pathway_is_written_with_its_type_and_every_field():
+    routed = with_settings(PATHWAY, ["model.pathway={type: GeoAlign, decoder_layers: [pre, 2], top_k: 3}"])
+    assert routed.model.pathway == GeoAlign(("pre", 2), top_k=3)
+    text = to_yaml(routed)
+    assert "  pathway:\n    type: GeoAlign\n" in text
+    assert read_recipe(text) == routed
+
+
+def test_a_field_of_a_pathway_is_changed_alone_and_another_type_replaces_all():
+    changed = with_settings(PATHWAY, ["model.pathway.norm=rms"])
+    assert changed.model.pathway == replace(PATHWAY.model.pathway, norm="rms")
+    assert isinstance(changed.model.pathway, SpatialStack)
+    for text, found in [("{type: NoPathway}", NoPathway()), ("null", None)]:
+        assert with_settings(PATHWAY, [f"model.pathway={text}"]).model.pathway == found
+
+
+def test_a_recipe_that_extends_another_replaces_a_pathway_of_another_type(tmp_path: Path):
+    file = tmp_path / "routed.yaml"
+    file.write_text("extends: tiny_pathway\nname: routed\nmodel: {pathway: {type: GeoAlign, top_k: 1}}\n")
+    assert find_recipe(file).model.pathway == GeoAlign(top_k=1)
+
+
+def test_a_run_with_another_pathway_is_another_run(tmp_path: Path):
+    (tmp_path / "recipe.yaml").write_text(to_yaml(PATHWAY))
+    check_same_run(tmp_path, PATHWAY)
+    with pytest.raises(ValueError, match="model differ"):
+        check_same_run(tmp_path, with_settings(PATHWAY, ["model.pathway.encoder_layers=[7,5,3]"]))
+
+
+@pytest.mark.parametrize(
+    ("setting", "message"),
+    [
+        ("model.pathway={top_k: 2}", r"model\.pathway\.type is empty, but must be a known name; choose from NoPathway"),
+        ("model.pathway={type: GeoAlig}", "did you mean GeoAlign"),
+        ("model.pathway=GeoAlign", "must be a mapping; write its type below it: NoPathway, SpatialStack"),
+        ("model.pathway={type: GeoAlign, decoder_layers: [post]}", "decoder_layers.0 is 'post'.*one of pre"),
+        ("model.pathway={type: GeoAlign, decoder_layers: [1.5]}", "decoder_layers.0 is 1.5.*an integer"),
+        ("model.pathway.norm=group", "norm is 'group'"),
+        ("model.pathway.decoder_layers=[0]", "they are 1 and 3|there are 1 and 3"),
+        ("strategy=ce_ce", "strategy is 'ce_ce'; the geometric expert, which a pathway reads frozen, has to rest"),
+        ("data.sources.0.inputs=[pictures]", r"data\.sources\.0\.inputs.*needs the geometry of pictures: add geometry"),
+        ("data.samples_per_pack=0", "samples_per_pack is 0; it must be at least 1"),
+    ],
+)
+def test_a_pathway_that_cannot_be_meant_is_refused(setting, message):
+    with pytest.raises(ValueError, match=message) as caught:
+        with_settings(PATHWAY, [setting])
+    assert "\n" not in str(caught.value)
+
+
+def test_without_a_pathway_to_read_it_no_geometry_is_asked_for():
+    settings = ["model.pathway={type: NoPathway}", "data.sources.0.inputs=[pictures]"]
+    assert with_settings(PATHWAY, settings).model.pathway == NoPathway()
