@@ -7,6 +7,7 @@ pathway.json (pathway and encoder), pathway.safetensors, and, where it was asked
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from dataclasses import fields as dataclass_fields
 from pathlib import Path
 from typing import Any
 
@@ -123,9 +124,7 @@ def open_host(folder: Path, encoder_config: VggtConfig | None = None) -> Opened:
     weights = {} if is_native else read_weights(weight_files(folder))
     check_finite(weights, folder)
     if (folder / PATHWAY_FILE).is_file():
-        stored = read_json(folder / PATHWAY_FILE)
-        pathway = from_fields(stored["pathway"])
-        shape = None if stored["encoder"] is None else VggtConfig(**stored["encoder"])
+        pathway, shape = _read_pathway(folder / PATHWAY_FILE)
         beside = [
             read_weights([folder / name]) if (folder / name).is_file() else {}
             for name in (PATHWAY_WEIGHTS, ENCODER_WEIGHTS)
@@ -145,6 +144,19 @@ def open_host(folder: Path, encoder_config: VggtConfig | None = None) -> Opened:
         )
     config = read_checkpoint(folder).config if is_native else stock_config(add_on.stock_fields(fields))
     return Opened(config, pathway, shape, parts, folder)
+
+
+def _read_pathway(file: Path) -> tuple[PathwayConfig, VggtConfig | None]:
+    """What `write_pathway` wrote."""
+    stored = read_json(file)
+    if absent := {"pathway", "encoder"} - stored.keys():
+        raise ValueError(f"{file}: no {', no '.join(sorted(absent))}; copy it again")
+    encoder = stored["encoder"]
+    if encoder is None:
+        return from_fields(stored["pathway"]), None
+    if unknown := encoder.keys() - {field.name for field in dataclass_fields(VggtConfig)}:
+        raise ValueError(f"{file}: VggtConfig has no field {', '.join(sorted(unknown))}; remove it, or update g2vlm")
+    return from_fields(stored["pathway"]), VggtConfig(**encoder)
 
 
 def stock_config(fields: Mapping[str, Any]) -> PreTrainedConfig:

@@ -151,6 +151,24 @@ def test_a_folder_whose_pathway_differs_from_its_weights_is_refused(tmp_path):
         load_host(tmp_path / "host")
 
 
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda stored: stored.pop("pathway"), r"pathway\.json: no pathway; copy it again"),
+        (lambda stored: stored.pop("encoder"), r"pathway\.json: no encoder; copy it again"),
+        (lambda stored: stored["encoder"].update(eyes=2), "VggtConfig has no field eyes; remove it"),
+    ],
+)
+def test_a_damaged_description_of_a_pathway_is_refused(change, message, tmp_path):
+    save_host(hosting("qwen2_vl", STACK), tmp_path / "host")
+    path = tmp_path / "host" / PATHWAY_FILE
+    stored = json.loads(path.read_text())
+    change(stored)
+    path.write_text(json.dumps(stored))
+    with pytest.raises(ValueError, match=message):
+        load_host(tmp_path / "host")
+
+
 def test_what_is_missing_of_a_pathway_is_listed(tmp_path):
     save_host(hosting("qwen2_vl", STACK), tmp_path / "host", with_encoder=True)
     path = tmp_path / "host" / "pathway.safetensors"
