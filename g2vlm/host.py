@@ -175,7 +175,7 @@ class Host(nn.Module):
             raise ValueError("pixel_values_videos has no geometry; give the frames as images, one placeholder for each")
         if not self.pathway.sites:
             features: Cells = {}
-        elif not is_visual.any():
+        elif not is_visual.any() and not images:
             features = self._no_cells()
         elif images is None:
             raise ValueError(

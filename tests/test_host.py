@@ -395,6 +395,10 @@ def test_a_failed_call_leaves_nothing_behind():
             lambda x: {"input_ids": x["input_ids"].masked_fill(x["input_ids"] == 91, 92)},
             r"sample 0 has 10 image tokens, but its images in image_grid_thw fill 12",
         ),
+        (
+            lambda x: {"input_ids": x["input_ids"].masked_fill(x["input_ids"] == 92, 5)},
+            "geometry_images has 3 images, but the image tokens of the batch take 0",
+        ),
         (lambda x: {"pixel_values_videos": torch.zeros(1)}, "give the frames as images"),
     ],
 )
