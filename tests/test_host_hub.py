@@ -169,11 +169,12 @@ def test_a_damaged_description_of_a_pathway_is_refused(change, message, tmp_path
         load_host(tmp_path / "host")
 
 
-def test_what_is_missing_of_a_pathway_is_listed(tmp_path):
+@pytest.mark.parametrize("missing", ["mergers.1.fc2.bias", "mergers.0.fc1.weight"])
+def test_what_is_missing_of_a_pathway_is_listed(missing, tmp_path):
     save_host(hosting("qwen2_vl", STACK), tmp_path / "host", with_encoder=True)
     path = tmp_path / "host" / "pathway.safetensors"
-    save_file({name: x for name, x in load_file(path).items() if name != "mergers.1.fc2.bias"}, path)
-    with pytest.raises(ValueError, match=r"(?s)do not fit the pathway SpatialStack.*missing.*mergers.1.fc2.bias"):
+    save_file({name: x for name, x in load_file(path).items() if name != missing}, path)
+    with pytest.raises(ValueError, match=rf"(?s)do not fit the pathway SpatialStack.*missing.*{missing}"):
         load_host(tmp_path / "host")
 
 
