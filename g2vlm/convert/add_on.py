@@ -223,7 +223,7 @@ def read_config(
     if method != LAYERED:
         merger = fields.get("geometry_merger_type", "mlp")
         return PreDecoder(encoder_layers, merger=merger, fusion=method, **options)
-    decoder_layers = tuple(fields["geometry_fusion_layers"])
+    decoder_layers = tuple(fields.get("geometry_fusion_layers") or ())
     if len(decoder_layers) != len(encoder_layers):
         raise ValueError(
             f"geometry_fusion_layers {decoder_layers} and geometry_encoder_layers {encoder_layers} go in pairs, but there "
