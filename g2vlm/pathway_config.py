@@ -130,7 +130,12 @@ class GeoAlign(_Merged):
         ):
             check_choice(self, field, choices)
         sites = self.decoder_layers
-        if not isinstance(sites, tuple) or not sites or len(set(sites)) < len(sites) or not all(site == "pre" or _is_layer(site) for site in sites):
+        if (
+            not isinstance(sites, tuple)
+            or not sites
+            or len(set(sites)) < len(sites)
+            or not all(site == "pre" or _is_layer(site) for site in sites)
+        ):
             raise ValueError(f"decoder_layers is {sites}; name each layer once, counted from 0, or 'pre'")
         if self.usage == "routed" and self.top_k > len(self.encoder_layers):
             raise ValueError(
