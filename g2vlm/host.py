@@ -139,7 +139,7 @@ class Host(nn.Module):
         return self
 
     def forward(
-        self, input_ids: Int[Tensor, "samples columns"], geometry_images: Images | None = None, **inputs: Any
+        self, input_ids: Int[Tensor, "samples columns"], *, geometry_images: Images | None = None, **inputs: Any
     ) -> Any:
         """The model's output; inputs: what its forward takes."""
         is_visual = input_ids == self.image_token
@@ -148,7 +148,7 @@ class Host(nn.Module):
             return self.model(input_ids=input_ids, **inputs)
 
     def generate(
-        self, input_ids: Int[Tensor, "samples columns"], geometry_images: Images | None = None, **inputs: Any
+        self, input_ids: Int[Tensor, "samples columns"], *, geometry_images: Images | None = None, **inputs: Any
     ) -> Any:
         """What the model's `generate` gives; beams and several answers per prompt share the prompt's geometry.
 
@@ -175,7 +175,7 @@ class Host(nn.Module):
             raise ValueError("pixel_values_videos has no geometry; give the frames as images, one placeholder for each")
         if not self.pathway.sites:
             features: Cells = {}
-        elif not is_visual.any():
+        elif not is_visual.any() and (images is None or len(images) == 0):
             features = self._no_cells()
         elif images is None:
             raise ValueError(

@@ -7,6 +7,7 @@ pathway.json (pathway and encoder), pathway.safetensors, and, where it was asked
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from dataclasses import fields as dataclass_fields
 from pathlib import Path
 from typing import Any, Literal
 
@@ -127,10 +128,7 @@ def open_host(folder: Path, encoder_config: VggtConfig | None = None) -> Opened:
     weights = {} if is_native else read_weights(weight_files(folder))
     check_finite(weights, folder)
     if (folder / PATHWAY_FILE).is_file():
-        stored = read_json(folder / PATHWAY_FILE)
-        pathway = from_fields(stored["pathway"])
-        named = stored["encoder"]
-        shape = VggtConfig(**named) if isinstance(named, dict) else named
+        pathway, shape = _read_pathway(folder / PATHWAY_FILE)
         beside = [
             read_weights([folder / name]) if (folder / name).is_file() else {}
             for name in (PATHWAY_WEIGHTS, ENCODER_WEIGHTS)
@@ -150,6 +148,27 @@ def open_host(folder: Path, encoder_config: VggtConfig | None = None) -> Opened:
         )
     config = read_checkpoint(folder).config if is_native else stock_config(add_on.stock_fields(fields))
     return Opened(config, pathway, shape, parts, folder)
+
+
+def _read_pathway(file: Path) -> tuple[PathwayConfig, VggtConfig | Literal["own_expert"] | None]:
+    """What `write_pathway` wrote."""
+    stored = read_json(file)
+    if absent := {"pathway", "encoder"} - stored.keys():
+        raise ValueError(f"{file}: no {', no '.join(sorted(absent))}; copy it again")
+    match stored["encoder"]:
+        case None | "own_expert" as encoder:
+            shape = encoder
+        case dict() as fields:
+            if unknown := fields.keys() - {field.name for field in dataclass_fields(VggtConfig)}:
+                raise ValueError(
+                    f"{file}: VggtConfig has no field {', '.join(sorted(unknown))}; remove it, or update g2vlm"
+                )
+            shape = VggtConfig(**fields)
+        case other:
+            raise ValueError(
+                f"{file}: encoder is {other!r}; it must be null, {OWN_EXPERT!r} or the fields of a VggtConfig"
+            )
+    return from_fields(stored["pathway"]), shape
 
 
 def stock_config(fields: Mapping[str, Any]) -> PreTrainedConfig:
@@ -242,6 +261,8 @@ def _check_pathway(config: PathwayConfig, weights: Mapping[str, Tensor]) -> None
         raise ValueError(
             f"encoder_layers is {config.encoder_layers}, {len(config.encoder_layers)} in all, but the weights are for {num_blocks}; {_CURE}"
         )
+    if f"{linear}.weight" not in weights:
+        return  # incomplete; whoever compares all names says what is missing
     hidden, read = weights[f"{linear}.weight"].shape
     is_joined = f"{blocks}0.{norm}weight" in weights
     shown: dict[str, Any] = {"geometry_width": read // MERGE**2 if is_joined else read, "hidden_width": hidden}

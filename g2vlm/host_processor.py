@@ -18,7 +18,7 @@ from transformers import AutoTokenizer, PreTrainedConfig, PreTrainedTokenizerBas
 from g2vlm.conversation import Turn
 from g2vlm.convert.official import read_json
 from g2vlm.pathways.base import MERGE
-from g2vlm.pathways.pictures import PATCH, cropped, geometry_images, host_image
+from g2vlm.pathways.pictures import PATCH, SIDE, cropped, geometry_images, host_image
 from g2vlm.pictures import Photo
 
 Preprocessing = Literal["whole", "crop"]
@@ -82,7 +82,14 @@ class SharedCropEye(Eye):
         self.options = {"do_resize": False}
 
     def shown(self, photo: Photo) -> Photo:
-        return _photo(photo.name, host_image(cropped(photo)))
+        image = host_image(cropped(photo))
+        if not image.numel():
+            height, width = photo.size
+            raise ValueError(
+                f"{photo.name} is {height} x {width} pixels (height x width): at {SIDE} pixels wide it is lower than one visual "
+                "token; show less of its width, or set preprocessing to 'whole'"
+            )
+        return _photo(photo.name, image)
 
     def for_encoder(
         self, photos: Sequence[Photo], image_grid_thw: Int[Tensor, "photos 3"], patch: int

@@ -104,9 +104,9 @@ class HostSpeaker:
         inputs = self.inputs(prompts)
         first = FirstToken()
         ends = self._ends()
-        options: dict[str, Any] = {"max_new_tokens": MAX_NEW_TOKENS, "do_sample": False, **decoding}
-        if not options["do_sample"]:
-            options = {"temperature": None, "top_p": None, "top_k": None} | options  # those of the model's files
+        # What the model's files say of drawing words would go on beside what the caller says; top_k is 1 in some.
+        drawing = {"temperature": None, "top_p": None, "top_k": None}
+        options: dict[str, Any] = {"max_new_tokens": MAX_NEW_TOKENS, "do_sample": False, **drawing, **decoding}
         criteria = StoppingCriteriaList([first, *options.pop("stopping_criteria", ())])
         with torch.random.fork_rng([model.device] if model.device.type == "cuda" else []):
             torch.manual_seed(seed)

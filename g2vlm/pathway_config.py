@@ -130,7 +130,12 @@ class GeoAlign(_Merged):
         ):
             check_choice(self, field, choices)
         sites = self.decoder_layers
-        if not sites or len(set(sites)) < len(sites) or any(site != "pre" and site < 0 for site in sites):
+        if (
+            not isinstance(sites, tuple)
+            or not sites
+            or len(set(sites)) < len(sites)
+            or not all(site == "pre" or _is_layer(site) for site in sites)
+        ):
             raise ValueError(f"decoder_layers is {sites}; name each layer once, counted from 0, or 'pre'")
         if self.usage == "routed" and self.top_k > len(self.encoder_layers):
             raise ValueError(
@@ -229,14 +234,19 @@ def check_choice(config: Any, field: str, choices: Any) -> None:
 
 
 def check_positive(config: Any, *names: str) -> None:
-    """ValueError unless these fields are 1 or more."""
+    """ValueError unless these fields are whole numbers of 1 or more."""
     for field in names:
-        if getattr(config, field) < 1:
-            raise ValueError(f"{field} is {getattr(config, field)}; it must be 1 or more")
+        value = getattr(config, field)
+        if not isinstance(value, int) or value < 1:
+            raise ValueError(f"{field} is {value!r}; it must be 1 or more")
 
 
 def check_layers(config: Any, field: str) -> None:
     """ValueError unless the field names one layer at least, counted from 0."""
     layers = getattr(config, field)
-    if not layers or min(layers) < 0:
-        raise ValueError(f"{field} is {layers}; name at least one layer, counted from 0")
+    if not isinstance(layers, tuple) or not layers or not all(map(_is_layer, layers)):
+        raise ValueError(f"{field} is {layers!r}; name at least one layer, counted from 0")
+
+
+def _is_layer(value: Any) -> bool:
+    return isinstance(value, int) and value >= 0

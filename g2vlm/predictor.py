@@ -140,8 +140,7 @@ class Answering(ABC):
 class Predictor(Answering):
     """A G2VLM with its processor, on one device; see `Answering`.
 
-    host: of the model, where geometry enters its
-    answers by a pathway.
+    host: of the model, where geometry enters its answers by a pathway.
     """
 
     def __init__(

@@ -374,6 +374,13 @@ def test_image_tokens_without_geometry_raise(family, config):
         host.model.generate(**batch.without_geometry(), max_new_tokens=1)
 
 
+def test_a_mask_without_its_name_is_not_taken_for_images():
+    host, batch = host_of("qwen2_vl", STACK), prompts("qwen2_vl", (), ())
+    for call in (host, host.generate):
+        with pytest.raises(TypeError, match="positional"):
+            call(batch.inputs["input_ids"], batch.inputs["attention_mask"])
+
+
 def test_a_failed_call_leaves_nothing_behind():
     host, batch = host_of("qwen2_vl", STACK), prompts("qwen2_vl", *IMAGES)
     with pytest.raises(RuntimeError, match="size"):
@@ -394,6 +401,10 @@ def test_a_failed_call_leaves_nothing_behind():
         (
             lambda x: {"input_ids": x["input_ids"].masked_fill(x["input_ids"] == 91, 92)},
             r"sample 0 has 10 image tokens, but its images in image_grid_thw fill 12",
+        ),
+        (
+            lambda x: {"input_ids": x["input_ids"].masked_fill(x["input_ids"] == 92, 5)},
+            "geometry_images has 3 images, but the image tokens of the batch take 0",
         ),
         (lambda x: {"pixel_values_videos": torch.zeros(1)}, "give the frames as images"),
     ],

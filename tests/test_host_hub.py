@@ -151,11 +151,34 @@ def test_a_folder_whose_pathway_differs_from_its_weights_is_refused(tmp_path):
         load_host(tmp_path / "host")
 
 
-def test_what_is_missing_of_a_pathway_is_listed(tmp_path):
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda stored: stored.pop("pathway"), r"pathway\.json: no pathway; copy it again"),
+        (lambda stored: stored.pop("encoder"), r"pathway\.json: no encoder; copy it again"),
+        (lambda stored: stored["encoder"].update(eyes=2), "VggtConfig has no field eyes; remove it"),
+        (
+            lambda stored: stored.update(encoder="eyes"),
+            "encoder is 'eyes'; it must be null, 'own_expert' or the fields",
+        ),
+    ],
+)
+def test_a_damaged_description_of_a_pathway_is_refused(change, message, tmp_path):
+    save_host(hosting("qwen2_vl", STACK), tmp_path / "host")
+    path = tmp_path / "host" / PATHWAY_FILE
+    stored = json.loads(path.read_text())
+    change(stored)
+    path.write_text(json.dumps(stored))
+    with pytest.raises(ValueError, match=message):
+        load_host(tmp_path / "host")
+
+
+@pytest.mark.parametrize("missing", ["mergers.1.fc2.bias", "mergers.0.fc1.weight"])
+def test_what_is_missing_of_a_pathway_is_listed(missing, tmp_path):
     save_host(hosting("qwen2_vl", STACK), tmp_path / "host", with_encoder=True)
     path = tmp_path / "host" / "pathway.safetensors"
-    save_file({name: x for name, x in load_file(path).items() if name != "mergers.1.fc2.bias"}, path)
-    with pytest.raises(ValueError, match=r"(?s)do not fit the pathway SpatialStack.*missing.*mergers.1.fc2.bias"):
+    save_file({name: x for name, x in load_file(path).items() if name != missing}, path)
+    with pytest.raises(ValueError, match=rf"(?s)do not fit the pathway SpatialStack.*missing.*{missing}"):
         load_host(tmp_path / "host")
 
 

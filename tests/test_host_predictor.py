@@ -184,6 +184,16 @@ def test_sampling_is_repeated_by_its_seed_and_leaves_the_random_state_alone(pred
     assert torch.equal(torch.get_rng_state(), before)
 
 
+def test_words_are_drawn_as_the_caller_says_and_not_as_the_models_files_do(predictors, monkeypatch):
+    predictor = predictors["qwen2_vl"]
+    options = {"do_sample": True, "temperature": 3.0, "seed": 1, "max_new_tokens": 12}
+    drawn = predictor.answer(PHOTOS, QUESTION, **options).text
+    files = predictor.host.model.generation_config
+    for field, value in {"do_sample": True, "temperature": 0.01, "top_k": 1, "top_p": 0.001}.items():
+        monkeypatch.setattr(files, field, value)
+    assert predictor.answer(PHOTOS, QUESTION, **options).text == drawn
+
+
 def test_beams_find_what_generate_finds(predictors):
     predictor = predictors["qwen2_5_vl"]
     answer = predictor.answer(PHOTOS, QUESTION, num_beams=3, max_new_tokens=LENGTH)

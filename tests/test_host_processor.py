@@ -87,6 +87,12 @@ def test_impossible_limits_are_refused(options, message):
         eye_of(pictures_of("qwen3_5"), "qwen3_5", **options)
 
 
+def test_a_photo_too_wide_for_one_token_is_refused():
+    wide = Photo("wide.png", np.zeros((60, 2000, 3), dtype=np.uint8))
+    with pytest.raises(ValueError, match=r"wide\.png is 60 x 2000 pixels .* set preprocessing to 'whole'"):
+        eye_of(pictures_of("qwen2_5_vl"), "qwen2_5_vl").for_host(wide)
+
+
 def test_limits_that_would_do_nothing_are_refused():
     with pytest.raises(
         ValueError, match=r"max_pixels is 5000, but preprocessing 'crop' .* set preprocessing to 'whole'"

@@ -6,14 +6,15 @@ from typing import Annotated, Literal
 
 import typer
 
-from g2vlm.cli.predict import Device
+from g2vlm.cli.options import Encoder
+from g2vlm.cli.predict import MODEL, Device
 
 evaluation = typer.Typer(help="Measure a model.", no_args_is_help=True)
 
 Descriptors = Literal["query_key", "rotated_query_key", "hidden"]
 Tokens = Literal["geometric", "semantic"]
 
-MODEL, SCENES = "Model", "Scenes"
+SCENES = "Scenes"
 
 
 @evaluation.callback()
@@ -32,6 +33,7 @@ def correspondence(
     model: Annotated[
         str | None, typer.Option(help="Folder or hub id; the embedded model unless given.", rich_help_panel=MODEL)
     ] = None,
+    encoder: Encoder = None,
     device: Annotated[Device, typer.Option(help="Where to compute.", rich_help_panel=MODEL)] = "auto",
     tokens: Annotated[
         Tokens, typer.Option(help="Patches of views, or of pictures for the vision tower.", rich_help_panel=MODEL)
@@ -70,9 +72,15 @@ def correspondence(
         raise ValueError(f"{folder} is not a folder; name one with scenes, or leave it out for procedural rooms")
     with progress(None) as steps:
         with steps.step("loading the model"):
-            from g2vlm.hub import load
+            from g2vlm.loading import load
+            from g2vlm.predictor import Predictor
 
-            predictor = load(model, device=device)
+            predictor = load(model, device=device, encoder=encoder)
+            if not isinstance(predictor, Predictor):
+                kind = predictor.host.model.config.model_type
+                raise ValueError(  # noqa: TRY004, a folder and no type is wrong
+                    f"{model} is a pathway on a stock {kind}, but these are the layers of a G2VLM; name one"
+                )
         size = predictor.model.config.resolution if resolution is None else resolution
         patch = predictor.model.config.patch_size
         if folder is None:

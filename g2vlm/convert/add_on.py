@@ -91,7 +91,8 @@ class Parts:
 def take_apart(weights: Mapping[str, Tensor], config: PathwayConfig) -> Parts:
     """A published checkpoint's weights, each once; what serves training alone (VGGT's heads and others) is left out.
 
-    Left out, too, and logged, is what predicts several tokens at once in a Qwen3.5. ValueError lists mergers that are not those of the configuration, and copies of one tensor that differ.
+    Left out, too, and logged, is what predicts several tokens at once in a Qwen3.5. ValueError lists mergers that are not those
+    of the configuration, and copies of one tensor that differ.
     """
     encoder, pathway, stock, skipped = {}, {}, {}, []
     for name, x in weights.items():
@@ -223,7 +224,7 @@ def read_config(
     if method != LAYERED:
         merger = fields.get("geometry_merger_type", "mlp")
         return PreDecoder(encoder_layers, merger=merger, fusion=method, **options)
-    decoder_layers = tuple(fields["geometry_fusion_layers"])
+    decoder_layers = tuple(fields.get("geometry_fusion_layers") or ())
     if len(decoder_layers) != len(encoder_layers):
         raise ValueError(
             f"geometry_fusion_layers {decoder_layers} and geometry_encoder_layers {encoder_layers} go in pairs, but there "

@@ -1,7 +1,7 @@
 """How well the visual tokens of each decoder layer find the same point in other views, by themselves (GASP's diagnostics).
 
 As published (arXiv 2605.30231, section 5.3): queries of the first view look for keys of the others by cosine, the best one is
-right within two patches (PCK); how sure a token is, against whether it is right; and how PCK falls with the number of frames between.
+right within two patches (PCK); how sure a token is, against whether it is right; and how PCK falls with the number of taken frames between.
 """
 
 import math
@@ -30,7 +30,8 @@ from g2vlm.data.scenes import TEST_SEEDS, rooms
 from g2vlm.data.sources import only_scene, views_of
 from g2vlm.layout import Grid
 from g2vlm.mot import ExpertLayer
-from g2vlm.pictures import MERGED_PATCH, Photo, picture_size, semantic_patches, working_size
+from g2vlm.pathways.base import cells_size
+from g2vlm.pictures import MERGED_PATCH, Photo, picture_size, semantic_patches, view_at, working_size
 from g2vlm.predictor import Predictor
 from g2vlm.records import Views
 from g2vlm.rope import rotate
@@ -64,7 +65,7 @@ class Clip:
 class LayerScores:
     """PCK in [0, 1]. correlation: Pearson's, of confidence and being right; NaN where one of them never varies.
 
-    by_gap: PCK by the number of frames between.
+    by_gap: PCK by the number of taken frames between; with a stride of 5, 1 is five frames apart.
     """
 
     layer: int
@@ -147,8 +148,10 @@ def clip_of(scene: Scene, num_views: int, stride: int, resolution: int, patch: i
 def describing(
     predictor: Predictor, *, descriptors: Descriptors = "query_key", tokens: VisualTokens = "geometric"
 ) -> Describer:
-    """A native model. tokens: patches of views, as for a reconstruction, or tokens of pictures, shown without views."""
-    model, processor = predictor.model, predictor.processor
+    """A native model. tokens: patches of views, as for a reconstruction, or tokens of pictures, shown without views (and, where
+    the model hosts a pathway, with its geometry).
+    """
+    model, host, processor = predictor.model, predictor.host, predictor.processor
 
     def read(views: Views) -> tuple[Grid, dict[str, Any]]:
         if tokens == "geometric":
@@ -160,11 +163,15 @@ def describing(
         grid = size[0] // MERGED_PATCH, size[1] // MERGED_PATCH
         values, sizes = semantic_patches(photos, size)
         ids = processor.context_ids((), [grid] * len(photos))[None]
-        return grid, {
+        inputs: dict[str, Any] = {
             "input_ids": ids,
             "pixel_values": values.to(model.device, model.dtype),
             "image_grid_thw": sizes.to(model.device),
         }
+        if host is not None and host.encoder is not None:
+            shown = cells_size(grid, host.encoder.patch)
+            inputs["geometry_images"] = [view_at(photo, shown) for photo in photos]
+        return grid, inputs
 
     @torch.no_grad()
     def describe(views: Views) -> tuple[Grid, Layers]:
@@ -174,7 +181,7 @@ def describing(
         handles = [handle for expert in experts for handle in remembering(expert, seen)]
         try:
             inputs["input_ids"] = inputs["input_ids"].to(model.device)
-            output = model(**inputs, logits_to_keep=None, output_hidden_states=True)
+            output = (host or model)(**inputs, logits_to_keep=None, output_hidden_states=True)
         finally:
             for handle in handles:
                 handle.remove()
@@ -374,7 +381,7 @@ def plot(report: MatchingReport, title: str) -> bytes:
     if first:
         relative = [part / first for part in report.unmoved.values()]
         right.plot(list(report.unmoved), relative, linestyle=":", color="grey", label="unmoved")
-    right.set(title="PCK(dt) / PCK(1)", xlabel="frames between", ylim=(0, None))
+    right.set(title="PCK(dt) / PCK(1)", xlabel="taken frames between", ylim=(0, None))
     right.legend(fontsize=8)
     for axes in (left, middle, right):
         axes.grid(alpha=0.3)

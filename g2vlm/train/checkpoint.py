@@ -53,8 +53,9 @@ def save_checkpoint(
 ) -> Path:
     """Write `run/checkpoints/step_N` and, once it stands, drop the oldest beyond `recipe.output.keep`.
 
-    Every process has to call this; the first one writes. tokenizer: written beside the weights. model, host: whose names and configuration the state has; their own
-    weights are not looked at. Raises ValueError when the disk is full or fails; what was there before is untouched then.
+    Every process has to call this; the first one writes. tokenizer: written beside the weights. model, host: whose names and
+    configuration the state has; their own weights are not looked at. Raises ValueError when the disk is full or fails; what
+    was there before is untouched then.
     """
     target = run / "checkpoints" / f"step_{step:07d}"
     state = engine.state()

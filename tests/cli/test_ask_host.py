@@ -243,6 +243,10 @@ def test_weights_of_another_kind_of_pathway(refused, model):
             {"geometry_fusion_layers": [0, 1, 2]},
             "geometry_fusion_layers (0, 1, 2) and geometry_encoder_layers (1, 3) go in pairs, but there are 3 and 2",
         ),
+        (
+            {"geometry_fusion_layers": None},
+            "geometry_fusion_layers () and geometry_encoder_layers (1, 3) go in pairs, but there are 0 and 2",
+        ),
         ({"geometry_encoder_layers": [1, 7]}, "encoder_layers asks for layer 7, but the encoder has num_layers=4"),
         ({"geometry_encoder_type": "pi3"}, "geometry_encoder_type is 'pi3' in config.json; supported is 'vggt'"),
     ],

@@ -3,6 +3,13 @@
 import json
 
 import pytest
+from hosts import move, small_vggt
+from readers import saved
+
+from g2vlm.host import Host
+from g2vlm.host_hub import save_host
+from g2vlm.hub import load, load_model
+from g2vlm.pathway_config import SpatialStack
 
 FEW = ("--rooms", "1", "--views", "3", "--resolution", "84")
 
@@ -42,6 +49,25 @@ def test_a_wrong_input_is_one_clear_line(run, monkeypatch, tmp_path, arguments, 
     assert outcome.code == 2
     assert outcome.err.startswith("error: ")
     assert message in outcome.err
+
+
+def test_a_stock_host_is_refused(run, tmp_path):
+    saved("qwen2_vl", tmp_path / "host")
+    outcome = run("eval", "correspondence", "--model", tmp_path / "host", *FEW)
+    assert outcome.code == 2
+    assert "is a pathway on a stock qwen2_vl, but these are the layers of a G2VLM" in outcome.err
+
+
+def test_a_pathway_on_a_g2vlm_is_not_left_out(run, tmp_path):
+    host = Host(load_model(), SpatialStack((0,), (1,), geometry_width=32, hidden_width=8), small_vggt())
+    move(host.pathway)
+    save_host(host, tmp_path / "host", tokenizer=load().processor.tokenizer, with_encoder=True)
+    hosting, plain = (
+        json.loads(run("eval", "correspondence", *FEW, "--tokens", "semantic", "--json", *model).out)["layers"]
+        for model in (("--model", tmp_path / "host"), ())
+    )
+    assert hosting[0] == plain[0]  # geometry enters behind this layer
+    assert hosting[1] != plain[1]
 
 
 def test_a_folder_without_usable_scenes_says_what_is_missing(run, tmp_path):

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from hosts import CHANNELS, PatchEncoder, move
 
 from g2vlm import presets
 from g2vlm.data.correspondences import tracks
@@ -31,7 +32,9 @@ from g2vlm.eval.correspondence import (
 )
 from g2vlm.geometry.camera import unproject
 from g2vlm.geometry.pose import transform
+from g2vlm.host import Host
 from g2vlm.model import G2VLM
+from g2vlm.pathway_config import PreDecoder
 from g2vlm.predictor import Predictor
 from g2vlm.processor import Processor, byte_tokenizer
 from tests.train.conftest import config
@@ -118,6 +121,24 @@ def test_queries_and_keys_are_those_of_the_experts_visual_tokens(predictor, clip
     looking, found = layers[1]
     torch.testing.assert_close(looking.flatten(0, 1), q.flatten(1), atol=1e-5, rtol=1e-4)
     torch.testing.assert_close(found.flatten(0, 1), k.repeat_interleave(repeats, 1).flatten(1), atol=1e-5, rtol=1e-4)
+
+
+def test_pictures_of_a_model_with_a_pathway_hold_its_geometry(predictor, clips):
+    model = G2VLM(config())
+    model.load_state_dict(predictor.model.state_dict())
+    host = Host(model, PreDecoder((4,), geometry_width=CHANNELS, hidden_width=20), PatchEncoder())
+    hosting = Predictor(model, predictor.processor, source="small", checkpoint_sha256="0" * 64, host=host)
+    views = clips[0].views
+
+    def compared(predictor, tokens):
+        return torch.stack([x for x, _ in describing(predictor, tokens=tokens, descriptors="hidden")(views)[1]])
+
+    for tokens in ("semantic", "geometric"):
+        assert torch.equal(compared(hosting, tokens), compared(predictor, tokens))
+    move(host.pathway)
+    assert torch.equal(compared(hosting, "geometric"), compared(predictor, "geometric"))
+    changes = (compared(hosting, "semantic") - compared(predictor, "semantic")).abs().amax((1, 2, 3))
+    assert (changes > 1e-3).all()
 
 
 def test_the_rotation_changes_what_is_compared_but_no_length(predictor, clips):
