@@ -68,6 +68,10 @@ class HostSpeaker:
         patches, grids = zip(*map(eye.for_host, photos), strict=True)
         image_grid_thw = torch.cat(grids)
         if self.host.encoder is None:
+            if geometry in ("blank", "shuffled"):
+                raise ValueError(
+                    f"geometry is {geometry!r}, but this model has no pathway for any; set it to 'on' or 'off'"
+                )
             return Sight(tuple(photos), patches, image_grid_thw, ())
         if geometry == "off":
             raise ValueError(

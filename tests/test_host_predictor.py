@@ -215,6 +215,8 @@ def test_other_pathways_answer_too(pathway):
 def test_without_a_pathway_the_stock_model_answers():
     predictor = predictor_of("qwen2_vl", NoPathway())
     inputs = {name: x for name, x in inputs_by_hand("qwen2_vl").items() if name != "geometry_images"}
+    with pytest.raises(ValueError, match="geometry is 'blank', but this model has no pathway for any"):
+        predictor.answer(PHOTOS, QUESTION, geometry="blank")
     answer = predictor.answer(PHOTOS, QUESTION, geometry="off", max_new_tokens=LENGTH)
     assert answer.text == generated(predictor, inputs)
 
