@@ -244,7 +244,7 @@ def _parsed(line: str) -> Said:
     return Said(
         kind,
         tuple(parts["names"].split()),
-        _number(parts["value"] or UNKNOWN),
+        _number(parts["value"]) if parts["unit"] else parts["value"] or UNKNOWN,
         parts["unit"].partition(" ")[0],
         _number(parts["about"]) if parts.get("about") else None,
         parts.get("about_unit", ""),
@@ -533,11 +533,11 @@ def _lengths(
         return _statement(kind, names, UNKNOWN, "", views, pixels)
     unit = scene.unit if guess.power == 1 else f"{scene.unit}{guess.power}"
     value = " ".join(f"{length:.2f}" for length in said)
+    statement = replace(_statement(kind, names, value, unit, views, pixels), value=_number(value))
     if scene.scale == "metric":
-        return _statement(kind, names, value, unit, views, pixels)
+        return statement
     metric = [length * scene.usual_metres**guess.power * guess.per_metre for length in lengths]
     words = " ".join(f"{length:.{guess.decimals}f}" for length in metric)
-    statement = _statement(kind, names, value, unit, views, pixels)
     return replace(statement, text=f"{statement.text} about {words} {about}", about=_number(words), about_unit=about)
 
 
@@ -550,4 +550,4 @@ def _statement(
     pixels: tuple[Pixel, ...] = (),
 ) -> Statement:
     words = " ".join(word for word in (kind, *names, value, unit) if word)
-    return Statement(kind, words, _number(value), unit, views, pixels)
+    return Statement(kind, words, value, unit, views, pixels)

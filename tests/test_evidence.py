@@ -369,6 +369,14 @@ def test_the_nearest_mark_is_the_one_with_the_least_depth():
     assert measure(scene, marks[:1], kinds=["nearest"]) == ()
 
 
+def test_names_and_views_stay_words_though_they_are_digits():
+    scene = wall(depths=(4.0, 2.0))
+    marks = [Mark(0, 5.5, 5.5, "1"), Mark(1, 5.5, 5.5, "2")]
+    statements = (*measure(scene, marks, kinds=["nearest"]), *measure(scene, marks[:1], kinds=["sees", "depth"]))
+    assert [s.value for s in statements] == ["2", "0", 4.0]
+    assert [s.value for s in parse_evidence(evidence_text(statements))] == ["2", "0", 4.0]
+
+
 def test_marks_of_different_views_are_matched_by_their_distance_in_space():
     scene = wall(depths=(2.0, 2.0))
     marks = [Mark(0, 5.5, 9.5, "A"), Mark(0, 12.5, 9.5, "B"), Mark(1, 13.5, 9.5, "D")]
