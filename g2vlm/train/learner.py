@@ -107,8 +107,6 @@ class Learner(nn.Module):
         learns_pictures = any(parameter.requires_grad for parameter in self.model.vision.parameters())
         if learns_pictures and all(sample.pixel_values is None for sample in pack.samples):
             sums.append(self.model.zero_picture())
-        if self.host is not None and not any(sample.geometry_images for sample in pack.samples):
-            sums += [0 * x.sum() for x in self.host.pathway.parameters()]
         if not (with_geometry or self.ce):  # nothing is learnt, but all that learns still needs a gradient
             assert output.last_hidden_state is not None
             sums.append(0 * output.last_hidden_state.sum())
