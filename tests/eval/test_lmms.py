@@ -190,11 +190,24 @@ def question(*seeds: int, words: str = "How many?", **generation: Any) -> Questi
     return Question(f"rooms test {seeds[0]}", lambda: chat(*parts, text(words)), {"max_new_tokens": 6, **generation})
 
 
-def test_an_answer_is_what_the_model_says_to_the_same_photos(predictor):
+@pytest.mark.parametrize("geometry", ["on", "off"])
+def test_an_answer_is_what_the_model_says_to_the_same_photos(predictor, geometry):
     asked = question(1, 2, words="Which view is brighter?")
-    ((said, _),) = answers(predictor, [asked], Options(geometry="blank"))
-    direct = predictor.answer([picture(1), picture(2)], "Which view is brighter?", geometry="blank", max_new_tokens=6)
+    ((said, answer),) = answers(predictor, [asked], Options(geometry=geometry))
+    direct = predictor.answer([picture(1), picture(2)], "Which view is brighter?", geometry=geometry, max_new_tokens=6)
     assert said == direct.text != ""
+    assert answer.num_prompt_tokens == direct.num_prompt_tokens
+
+
+def test_as_many_frames_are_looked_at_as_asked_for(predictor):
+    frames = {"type": "video", "url": [picture(seed) for seed in range(4)]}
+    asked = Question("rooms test 0", lambda: chat(frames, text("What?")), {"max_new_tokens": 1})
+    tokens = [
+        answer.num_prompt_tokens
+        for count in (1, 2)
+        for _, answer in answers(predictor, [asked], Options(max_frames=count))
+    ]
+    assert tokens[0] < tokens[1]
 
 
 def test_answers_keep_the_order_of_questions_whatever_the_batch(predictor):
