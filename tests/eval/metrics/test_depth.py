@@ -41,7 +41,7 @@ def test_delta_punishes_too_near_and_too_far_alike():
 
 
 def test_a_depth_that_is_not_positive_is_never_within():
-    assert delta(np.array([0.0, -2.0]), np.array([2.0, 2.0]), 3) == 0
+    assert delta(np.array([0.0, -2.0, 0.0, -0.5]), np.array([2.0, 2.0, 0.5, 0.5]), 3) == 0
 
 
 @pytest.mark.parametrize("alignment", EVERY)
@@ -95,7 +95,7 @@ def test_the_median_alignment_is_the_ratio_of_medians():
     assert errors.scale == pytest.approx(np.median(truth[mask]) / np.median(prediction[mask]))
 
 
-@pytest.mark.parametrize("alignment", EVERY)
+@pytest.mark.parametrize("alignment", [a for a in EVERY if a != "release_adam_l1"])
 def test_invalid_pixels_do_not_count_whatever_they_hold(alignment):
     prediction, truth, mask = maps()
     expected = depth_errors(prediction, truth, mask, alignment=alignment)
@@ -260,12 +260,14 @@ def test_the_release_scale_and_shift_by_adam_equal_their_naive_twin(seed):
     assert alignment_of(d, t, "release_adam_l1") == pytest.approx(adam_by_hand(d, t), abs=1e-9)
 
 
-def test_bfgs_comes_near_the_l1_line_where_the_data_are_many():
+def test_bfgs_comes_near_the_l1_line_where_the_data_are_many_and_is_not_dragged_away_by_outliers():
     rng = np.random.default_rng(0)
     d = rng.uniform(1, 5, 4000)
     t = 2 * d + 1 + rng.laplace(0, 0.2, 4000)
+    t[d > 4.7] += 10
     scale, shift = alignment_of(d, t, "release_bfgs_l1")
-    assert (scale, shift) == (pytest.approx(2, abs=0.05), pytest.approx(1, abs=0.1))
+    assert (scale, shift) == (pytest.approx(2, abs=0.1), pytest.approx(1, abs=0.2))
+    assert alignment_of(d, t, "scale_and_shift")[0] > 2.5
 
 
 def test_disparity_is_aligned_in_disparity():
@@ -278,13 +280,11 @@ def test_disparity_is_aligned_in_disparity():
 
 
 def test_an_aligned_disparity_is_never_below_the_smallest_true_one():
-    d, t = np.array([1.0, 2.0, 1000.0, 1000.0]), np.array([1.0, 2.0, 2.5, 1.2])
-    errors = depth_errors(d, t, np.ones(4, dtype=bool), alignment="disparity_scale_and_shift")
+    d, t = np.array([1.0, 2.0, 1e6]), np.array([1.0, 1.9, 2.0])
     scale, shift = np.polyfit(1 / d, 1 / t, 1)
-    aligned = np.minimum(1 / (scale / d + shift), 2.5)
-    assert errors.absrel == pytest.approx(absrel(aligned, t))
-    far = np.array([1.0, 2.0, 1e6]), np.array([1.0, 2.0, 2.1])
-    assert depth_errors(*far, np.ones(3, dtype=bool), alignment="disparity_scale_and_shift").rmse < 1
+    assert 1 / (scale / d[2] + shift) > 2.1
+    errors = depth_errors(d, t, np.ones(3, dtype=bool), alignment="disparity_scale_and_shift")
+    assert errors.absrel == pytest.approx(absrel(np.append(1 / (scale / d[:2] + shift), 2), t))
 
 
 def test_the_protocol_of_sintel_leaves_out_what_is_far_and_clips_what_is_predicted_far():

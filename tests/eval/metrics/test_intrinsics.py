@@ -129,3 +129,11 @@ def test_too_few_pixels_are_an_error():
     mask[3, 4] = True
     with pytest.raises(ValueError, match="at least 2 pixels with a point, but 1 of 3072 have one"):
         focal_and_shift(point_map(60.0), mask)
+
+
+def test_the_settings_of_moge_work_in_single_precision():
+    points = point_map(60.0, 0.5, size=(100, 130), noise=0.02).astype(np.float32)
+    single, double = (focal_and_shift(points, grid=(64, 64), tolerance=1e-3, dtype=d) for d in (np.float32, np.float64))
+    assert single.shift == float(np.float32(single.shift))
+    assert double.shift != float(np.float32(double.shift))
+    assert (single.focal, single.shift) == pytest.approx((double.focal, double.shift), rel=1e-3)

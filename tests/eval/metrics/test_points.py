@@ -125,12 +125,21 @@ def icp_step_by_step(source, target, threshold):
 @pytest.mark.parametrize("seed", range(3))
 def test_icp_equals_its_naive_twin(seed, threshold):
     target = surface(seed=seed)
-    source = target[:300] @ turn(seed, 0.05).T + 0.03 + 0.01 * cloud(300, seed + 9)
+    source = target[:300] @ turn(seed, 0.2).T + 0.1 + 0.01 * cloud(300, seed + 9)
     fit = icp(source, target, threshold=threshold)
     moved, num_matched, rmse = icp_step_by_step(source, target, threshold)
     np.testing.assert_allclose(fit.motion.of(source), moved, atol=1e-10)
     assert (fit.num_matched, fit.motion.scale) == (num_matched, 1)
     assert fit.rmse == pytest.approx(rmse, rel=1e-9)
+
+
+def test_icp_takes_as_many_steps_as_it_is_given():
+    target = surface()
+    source = target[:300] @ turn(1, 0.2).T + 0.1
+    rmses = [icp(source, target, threshold=100, num_steps=n).rmse for n in (0, 1, 5, 15, 30)]
+    assert rmses == sorted(rmses, reverse=True)
+    assert len(set(rmses)) == 5
+    assert icp(source, target, threshold=100).rmse == rmses[-1]
 
 
 def test_icp_brings_a_cloud_that_is_a_little_off_back():
@@ -272,11 +281,11 @@ EVERYWHERE = np.ones(80, dtype=bool)
 
 
 def test_the_errors_of_matched_points_are_known():
-    truth = np.array([[0.0, 0, 2], [0, 3, 4], [0, 0, 10], [0, 0, 0]])
-    prediction = np.array([[0.0, 1, 2], [0, 3, 4], [0, 0, 4], [9, 9, 9]])
+    truth = np.array([[0.0, 0, 4], [0, 3, 4], [0, 0, 10], [0, 0, 0]])
+    prediction = np.array([[0.0, 1, 4], [0, 3, 4], [0, 0, 4], [9, 9, 9]])
     errors = matched_point_errors(prediction, truth, np.ones(4, dtype=bool), alignment="none")
-    assert errors.relative == pytest.approx((1 / 2 + 0 + 6 / 10) / 3)
-    assert errors.delta1 == pytest.approx(1 / 3)  # 1 is not below a quarter of 2
+    assert errors.relative == pytest.approx((1 / 4 + 0 + 6 / 10) / 3)
+    assert errors.delta1 == pytest.approx(1 / 3)  # 1 is not below a quarter of 4
     assert (errors.num_points, errors.num_left_out) == (3, 1)
 
 
