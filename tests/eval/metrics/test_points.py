@@ -136,9 +136,9 @@ def test_icp_equals_its_naive_twin(seed, threshold):
 def test_icp_takes_as_many_steps_as_it_is_given():
     target = surface()
     source = target[:300] @ turn(1, 0.2).T + 0.1
-    rmses = [icp(source, target, threshold=100, num_steps=n).rmse for n in (0, 1, 5, 15, 30)]
+    rmses = [icp(source, target, threshold=100, num_steps=n).rmse for n in (0, 1, 5, 30)]
     assert rmses == sorted(rmses, reverse=True)
-    assert len(set(rmses)) == 5
+    assert len(set(rmses)) == 4
     assert icp(source, target, threshold=100).rmse == rmses[-1]
 
 
@@ -326,6 +326,9 @@ def test_no_search_finds_a_better_robust_alignment(alignment, seed):
         "scale_and_z_shift": [True, False, False, True],
         "scale_and_shift": [True] * 4,
     }[alignment]
+    assert [number for number, is_free in zip(found - [1, 0, 0, 0], free, strict=True) if not is_free] == [
+        0
+    ] * free.count(False)
 
     def objective(numbers):
         fit = found.copy()
