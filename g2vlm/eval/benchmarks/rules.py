@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from g2vlm.eval.benchmarks.base import CORRECTED, Rule
 from g2vlm.eval.benchmarks.prediction import PATCH, Sampling
 from g2vlm.eval.metrics.depth import Alignment
-from g2vlm.eval.metrics.poses import Frame
+from g2vlm.eval.metrics.poses import Degenerate, Frame
 
 RELEASE = "g2vlm-release"
 
@@ -18,7 +18,7 @@ WIDTH = 512
 class GeometryRule(Rule):
     """alignment: of depth, per item. depth_sampling, point_sampling: how predicted maps get to the pixels of the truth.
 
-    frame, is_sign_blind: of translation errors, see `pair_errors`.
+    frame, is_sign_blind, degenerate: of translation errors, see `pair_errors`.
     is_stretched: all photos of an item are seen at one size, which follows from the first (`input_size`), and point maps
     are compared at a width of 512 and a height of whole patches, the focal lengths of the truth scaled by one factor.
     is_pooled: pictures count by their valid pixels and sequences by their pairs, not alike.
@@ -30,6 +30,7 @@ class GeometryRule(Rule):
     point_sampling: Sampling = "nearest"
     frame: Frame = "second"
     is_sign_blind: bool = False
+    degenerate: Degenerate = "left_out"
     is_stretched: bool = False
     is_pooled: bool = False
     divides_by_all: bool = False
@@ -62,10 +63,11 @@ _RELEASE = GeometryRule(
     RELEASE,
     "github.com/InternRobotics/G2VLM at a45f2f4, eval_code/recons: monodepth/eval.py, mv_recon/eval.py, relpose/eval_angle.py, "
     "interfaces/g2vlm.py; frames are drawn by our lists, because its own are not published",
-    alignment="weighted_l1",
+    alignment="release_l1",
     depth_sampling="bicubic",
     point_sampling="bilinear",
     is_sign_blind=True,
+    degenerate="ninety",
     is_stretched=True,
     is_pooled=True,
     divides_by_all=True,

@@ -16,7 +16,18 @@ from g2vlm.eval.benchmarks.folders import check_none_missing
 from g2vlm.eval.benchmarks.frames import STORED, FrameList, Selection, all_frames, read_list, shipped
 from g2vlm.eval.benchmarks.prediction import Prediction, prediction_of
 from g2vlm.eval.benchmarks.rules import DEPTH, GeometryRule
-from g2vlm.eval.benchmarks.tasks import METRICS, SCORERS, TASKS, WEIGHTS, Scores, Task, Truth, read_truth, worst
+from g2vlm.eval.benchmarks.tasks import (
+    METRICS,
+    SCORERS,
+    TASKS,
+    WEIGHTS,
+    Scores,
+    Task,
+    Truth,
+    check_packages,
+    read_truth,
+    worst,
+)
 from g2vlm.pictures import Photo
 from g2vlm.records import Reconstruction
 
@@ -80,6 +91,7 @@ class SceneBenchmark:
                 if item.id in items:
                     raise ValueError(f"{data}: {item.id} is there twice; rename one of its folders")
                 items[item.id] = item
+        check_packages([task for item in items.values() for task in item.tasks])
         if not items:
             raise ValueError(f"{data}: nothing to evaluate; {self.name} is laid out like this:\n{self.layout}")
         files = [path for item in items.values() for path in _files(item)]
@@ -122,7 +134,7 @@ class SceneBenchmark:
         "failed" tell.
         """
         chosen, ids = self._rule(rule), [item.id for item in items if item.id in outcomes]
-        tasks = [task for task in TASKS if any(task in item.tasks for item in items)]
+        tasks: list[Task] = [task for task in TASKS if any(task in item.tasks for item in items)]
         figures = [
             figure
             for task in tasks
@@ -136,7 +148,7 @@ class SceneBenchmark:
             for status in ("failed", "skipped")
             if (count := sum(outcomes[i].status == status for i in ids))
         ]
-        return overall + figures + counted
+        return overall + sorted(figures, key=lambda figure: "/" in figure.name) + counted
 
     def _rule(self, name: str) -> GeometryRule:
         if name not in self.rules:
