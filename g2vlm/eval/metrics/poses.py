@@ -5,14 +5,14 @@ error the angle between the directions of the true and the predicted relative tr
 float64; fractions are in [0, 1].
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, assert_never
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 
-from g2vlm.geometry.pose import relative_poses
 from g2vlm.geometry.rotation import geodesic_angle
 
 Frame = Literal["first", "second"]
@@ -20,6 +20,19 @@ Frame = Literal["first", "second"]
 
 first: inv(P_i) P_j of camera-to-world poses, camera j seen from camera i (Depth Anything 3).
 second: inv(P_j) P_i, camera i seen from camera j; on world-to-camera matrices this is j inv(i) (PoseDiffusion, π³, G2VLM).
+"""
+
+Degenerate = Literal["left_out", "ninety"]
+"""What a pair without a true baseline says about directions. left_out: nothing, its error is NaN and counts for rotations only.
+ninety: 90 degrees, whatever was predicted (PoseDiffusion, VGGT, π³, G2VLM)."""
+
+Bins = Literal["histogram", "histc", "area"]
+"""How the area under the curve of accuracy over thresholds from 0 to T degrees is taken; the three differ by several points.
+
+histogram: T bins of one degree, with the edges 0, 1, ..., T of numpy.histogram; the last bin holds an error of exactly T. The mean
+    of the accuracies at the upper edges (π³, VGGT, G2VLM: `calculate_auc_np`).
+histc: T + 1 bins of T / (T + 1) degrees by torch.histc, 31 for AUC@30 (`calculate_auc` in the same files).
+area: the exact area, mean of max(0, 1 - error / T); T need not be whole.
 """
 
 SHORTEST_BASELINE = 1e-6
@@ -30,16 +43,13 @@ SHORTEST_BASELINE = 1e-6
 class PairErrors:
     """Errors in degrees of all pairs i < j, in the order (0, 1), (0, 2), ..., (1, 2), ...
 
-    translation: NaN where the true baseline is degenerate. A predicted baseline of length zero counts as 90 degrees.
+    translation: NaN where the true baseline is degenerate and left out. A predicted baseline of length zero counts as 90
+    degrees. num_degenerate: pairs without a true baseline.
     """
 
     rotation: Float[np.ndarray, " pairs"]
     translation: Float[np.ndarray, " pairs"]
-
-    @property
-    def num_degenerate(self) -> int:
-        """Pairs without a true baseline: they count for rotations only."""
-        return int(np.isnan(self.translation).sum())
+    num_degenerate: int = 0
 
 
 def pair_errors(
@@ -48,11 +58,13 @@ def pair_errors(
     *,
     frame: Frame = "first",
     is_sign_blind: bool = False,
+    degenerate: Degenerate = "left_out",
 ) -> PairErrors:
     """Compare camera-to-world poses pair by pair.
 
     is_sign_blind: an opposite direction is forgiven, min(angle, 180 - angle), as in the published protocols; then no
-    translation error exceeds 90 degrees.
+    translation error exceeds 90 degrees. The published protocol of G2VLM is frame="second", is_sign_blind=True,
+    degenerate="ninety".
     """
     if len(truth) < 2:
         raise ValueError(f"pairs need at least 2 views, but there is {len(truth)}; add views or leave the scene out")
@@ -60,16 +72,26 @@ def pair_errors(
         raise ValueError("a predicted pose is not finite; leave the scene out and count it")
     first, second = np.triu_indices(len(truth), k=1)
     rows, columns = {"first": (first, second), "second": (second, first)}[frame]
-    predicted, true = (
-        relative_poses(torch.from_numpy(poses.astype(np.float64)))[rows, columns] for poses in (prediction, truth)
+    (predicted_turn, predicted), (true_turn, true) = (
+        _seen_from(poses.astype(np.float64), rows, columns) for poses in (prediction, truth)
     )
-    rotation = torch.rad2deg(geodesic_angle(predicted[:, :3, :3], true[:, :3, :3])).numpy()
-    baseline = true[:, :3, 3].norm(dim=-1).numpy()
-    translation = _angle_between(predicted[:, :3, 3].numpy(), true[:, :3, 3].numpy())
+    rotation = torch.rad2deg(geodesic_angle(torch.from_numpy(predicted_turn), torch.from_numpy(true_turn))).numpy()
+    translation = _angle_between(predicted, true)
     if is_sign_blind:
         translation = np.minimum(translation, 180 - translation)
-    has_direction = baseline > SHORTEST_BASELINE * baseline.max()
-    return PairErrors(rotation, np.where(has_direction, translation, np.nan))
+    baseline = np.linalg.norm(true, axis=-1)
+    is_degenerate = ~(baseline > SHORTEST_BASELINE * baseline.max())
+    without_baseline = {"left_out": np.nan, "ninety": 90.0}[degenerate]
+    return PairErrors(rotation, np.where(is_degenerate, without_baseline, translation), int(is_degenerate.sum()))
+
+
+def _seen_from(
+    poses: Float[np.ndarray, "views 4 4"], observers: Int[np.ndarray, " pairs"], others: Int[np.ndarray, " pairs"]
+) -> tuple[Float[np.ndarray, "pairs 3 3"], Float[np.ndarray, "pairs 3"]]:
+    """Rotation and centre of one camera in the frame of another; cameras at one place are exactly zero apart."""
+    to_observer = poses[observers, :3, :3].swapaxes(-1, -2)
+    offset = poses[others, :3, 3] - poses[observers, :3, 3]
+    return to_observer @ poses[others, :3, :3], (to_observer @ offset[..., None])[..., 0]
 
 
 def _angle_between(a: Float[np.ndarray, "pairs 3"], b: Float[np.ndarray, "pairs 3"]) -> Float[np.ndarray, " pairs"]:
@@ -88,14 +110,31 @@ def translation_accuracy(errors: PairErrors, threshold: float) -> float:
     return _fraction_below(_with_baseline(errors.translation), threshold)
 
 
-def pose_auc(errors: PairErrors, threshold: int) -> float:
-    """AUC@threshold: mean over 1, 2, ..., `threshold` degrees of the fraction of pairs whose larger error is below it.
-
-    The larger of rotation and translation error, over the pairs with a true baseline. Bins are one degree wide and there
-    are `threshold` of them: 30 for AUC@30. Public code with one bin more, or with exact areas, gives other numbers.
-    """
+def pose_auc(errors: PairErrors, threshold: float, *, bins: Bins = "histogram") -> float:
+    """AUC@threshold in [0, 1] of the larger of rotation and translation error, over the pairs with a translation error."""
     worse = _with_baseline(np.maximum(errors.rotation, errors.translation))
-    return float(np.mean([_fraction_below(worse, degrees) for degrees in range(1, threshold + 1)]))
+    if bins != "area" and threshold != int(threshold):
+        raise ValueError(
+            f"bins {bins!r} are counted in whole degrees, but the threshold is {threshold}; round it or use 'area'"
+        )
+    match bins:
+        case "histogram":
+            counts, _ = np.histogram(worse, bins=np.arange(int(threshold) + 1))
+        case "histc":
+            counts = torch.histc(torch.from_numpy(worse), bins=int(threshold) + 1, min=0, max=threshold).numpy()
+        case "area":
+            return float(np.clip(1 - worse / threshold, 0, None).mean())
+        case _:
+            assert_never(bins)
+    return float((counts.cumsum() / len(worse)).mean())
+
+
+def pooled(errors: Sequence[PairErrors]) -> PairErrors:
+    """All pairs of several scenes in one row, so that a scene with more pairs weighs more (a category of Co3D, as published)."""
+    if not errors:
+        raise ValueError("there are no scenes whose pairs could be pooled; add scenes")
+    rows = (np.concatenate([getattr(e, name) for e in errors]) for name in ("rotation", "translation"))
+    return PairErrors(*rows, num_degenerate=sum(e.num_degenerate for e in errors))
 
 
 def _with_baseline(degrees: Float[np.ndarray, " pairs"]) -> Float[np.ndarray, " counted"]:
