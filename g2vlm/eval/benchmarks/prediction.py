@@ -34,8 +34,8 @@ class Prediction:
     depth: Sequence[Float[np.ndarray, "_height _width"]] | None = None
     points: Sequence[Float[np.ndarray, "_height _width 3"]] | None = None
     normals: Sequence[Float[np.ndarray, "_height _width 3"]] | None = None
-    poses: Float[np.ndarray, "views 4 4"] | None = None
-    intrinsics: Float[np.ndarray, "views 3 3"] | None = None
+    poses: Float[np.ndarray, "_views 4 4"] | None = None
+    intrinsics: Float[np.ndarray, "_views 3 3"] | None = None
 
 
 def prediction_of(reconstruction: Reconstruction) -> Prediction:
@@ -72,7 +72,7 @@ def maps_of(
                 f"{name} of picture {view} has {values.shape[1]} x {values.shape[0]} pixels, its photo {shape[1]} x {shape[0]}: "
                 "that is not the photo at another size"
             )
-    return maps
+    return [values if np.issubdtype(values.dtype, np.floating) else values.astype(np.float64) for values in maps]
 
 
 def poses_of(prediction: Prediction, num_views: int) -> Float[np.ndarray, "views 4 4"]:

@@ -37,9 +37,8 @@ def test_point_maps_of_chosen_frames_are_right_at_any_scale(room, tmp_path, rule
     assert (item.id, item.kind) == ("chess/seq-03", "chess")
     assert item.row["frames"] == ["frame-000000.color.png", "frame-000002.color.png"]
     scores = SMALL.score(item, perfect_room(room, [0, 2], scale=4), rule).scores
-    # The release resizes points bilinearly, across edges of depth, to a size of another shape (512 x 392).
+    # The release mixes predicted points across edges of depth, in a picture of another shape than the truth's.
     assert scores["chamfer"] < {"corrected": 0.001, "g2vlm-release": 0.05}[rule]
-    assert scores["nc_mean"] > {"corrected": 0.999, "g2vlm-release": 0.9}[rule]
 
 
 def test_the_shipped_lists_are_asked_for(room, tmp_path):

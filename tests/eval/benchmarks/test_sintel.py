@@ -69,10 +69,10 @@ def test_depth_beyond_70_is_cut(room, tmp_path):
     assert item.farthest == 70
     said = perfect_room(room, [0]).depth[0]
     said[5, 5] = 1e5
-    # By hand: with the scale left at the ratio of medians, one pixel of all errs by (70 - d) / d.
+    # By hand: one pixel of all errs by (70 - d) / d.
     wrong = (70 - room.depth[0, 5, 5]) / room.depth[0, 5, 5] / (48 * 64 - 2)
-    scores = DEPTH.score(item, replace(perfect_room(room, [0]), depth=[said])).scores
-    assert scores["absrel"] == pytest.approx(wrong, rel=0.01)
+    scores = DEPTH.score(item, replace(perfect_room(room, [0]), depth=[said]), "metric").scores
+    assert scores["absrel"] == pytest.approx(wrong, rel=1e-6)
 
 
 def test_sequences_that_are_not_there_are_counted_and_named(room, tmp_path):
