@@ -9,7 +9,9 @@ def _published_width(monkeypatch):
     monkeypatch.setattr(rules, "WIDTH", 512)
 
 
-@pytest.mark.parametrize(("photo", "seen"), [((480, 640), (378, 504)), ((436, 1024), (224, 504)), ((640, 480), (686, 504))])
+@pytest.mark.parametrize(
+    ("photo", "seen"), [((480, 640), (378, 504)), ((436, 1024), (224, 504)), ((640, 480), (686, 504))]
+)
 def test_the_release_sees_a_width_of_504_and_a_height_of_whole_patches(photo, seen):
     # (436, 1024): 436 * 512 / 1024 = 218 rounds to 16 patches, and the width 512 is cut to 36.
     assert POSES["g2vlm-release"].input_size(*photo) == seen
@@ -21,7 +23,11 @@ def test_the_corrected_rule_leaves_the_size_to_the_model():
 
 @pytest.mark.parametrize(
     ("photo", "release", "corrected"),
-    [((480, 640), (378, 512), (384, 512)), ((100, 200), (252, 512), (100, 200)), ((1024, 512), (1022, 512), (512, 256))],
+    [
+        ((480, 640), (378, 512), (384, 512)),
+        ((100, 200), (252, 512), (100, 200)),
+        ((1024, 512), (1022, 512), (512, 256)),
+    ],
 )
 def test_points_are_compared_at_a_width_of_512(photo, release, corrected):
     assert POINTS["g2vlm-release"].point_size(*photo) == release

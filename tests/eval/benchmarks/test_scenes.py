@@ -13,7 +13,13 @@ from g2vlm.eval.benchmarks.frames import drawn, every, fingerprint, read_list, w
 from g2vlm.eval.benchmarks.prediction import Prediction
 from g2vlm.eval.benchmarks.scenes import SCENES, SceneItem
 
-LONG = ("deepv2d_kitti_1", "kitti_000008_single", "sun_corridor_single", "euroc_stereo_0", "middlebury_motorcycle_stereo")
+LONG = (
+    "deepv2d_kitti_1",
+    "kitti_000008_single",
+    "sun_corridor_single",
+    "euroc_stereo_0",
+    "middlebury_motorcycle_stereo",
+)
 
 
 def lay_out(room: Room, folder: Path, name: str = "room", **changes) -> Path:
@@ -68,7 +74,10 @@ def test_what_was_not_predicted_fails_and_the_rest_is_scored(room, item):
 @pytest.mark.parametrize(
     ("change", "note"),
     [
-        ({"depth": [np.full((48, 64), np.nan)] * 4}, "depth: the predicted depth of 12288 of 12288 valid pixels is not finite"),
+        (
+            {"depth": [np.full((48, 64), np.nan)] * 4},
+            "depth: the predicted depth of 12288 of 12288 valid pixels is not finite",
+        ),
         ({"depth": [np.ones((64, 48))] * 4}, "depth: depth of picture 0 has 48 x 64 pixels, its photo 64 x 48"),
         ({"depth": [np.ones((48, 64))] * 3}, "depth: depth was predicted for 3 pictures, of which there are 4"),
         ({"poses": np.stack([np.eye(4)] * 4)[:2]}, r"poses: poses have the shape (2, 4, 4), not (4, 4, 4)"),

@@ -176,7 +176,9 @@ def test_true_points_of_the_release_have_one_focal_length_for_a_stretched_pictur
     assert points.shape == (56, 70, 3)
     assert mask.all()
     factor = max(56 / 48, 70 / 64)
-    assert points[10, 20] == pytest.approx([2 * (20.5 - 32 * factor) / (50 * factor), 2 * (10.5 - 24 * factor) / (50 * factor), 2])
+    assert points[10, 20] == pytest.approx(
+        [2 * (20.5 - 32 * factor) / (50 * factor), 2 * (10.5 - 24 * factor) / (50 * factor), 2]
+    )
     points, _ = true_points(truth, 0, POINTS["corrected"])
     assert points[10, 20] == pytest.approx([2 * (20.5 - 32) / 50, 2 * (10.5 - 24) / 50, 2])
 
