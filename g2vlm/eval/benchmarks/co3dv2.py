@@ -1,7 +1,8 @@
 """Co3Dv2: relative poses of 10 frames, drawn from each sequence of the test part of every category.
 
-Frames that count are those which CATEGORY/set_lists/set_lists_fewview_dev.json gives to its test part, in the sequences whose cameras
-are good (see the reader), at least 50 in a sequence; sequences with cameras farther than 1e5 from the origin are left out.
+Frames that count are those which CATEGORY/set_lists/set_lists_fewview_dev.json gives to its test part, in the
+sequences whose cameras are good (see the reader), at least 50 in a sequence; sequences with cameras farther than 1e5
+from the origin are left out.
 """
 
 import json

@@ -1,8 +1,8 @@
 """DTU: point maps of 22 scans, from every 5th of their 49 pictures, as MVSNet prepared them.
 
-scan1/images/00000000.jpg, depths/00000000.npy (or .pfm; millimetres), binary_masks/00000000.png and cams/00000000_cam.txt:
-world-to-camera 4x4 after the word `extrinsic`, 3x3 of the depth map's pixels after `intrinsic`, centres at whole pixels. Depth
-counts where the mask, shrunk by a square of 10 x 10 pixels, is white.
+scan1/images/00000000.jpg, depths/00000000.npy (or .pfm; millimetres), binary_masks/00000000.png and
+cams/00000000_cam.txt: world-to-camera 4x4 after the word `extrinsic`, 3x3 of the depth map's pixels after
+`intrinsic`, centres at whole pixels. Depth counts where the mask, shrunk by a square of 10 x 10 pixels, is white.
 """
 
 from collections.abc import Iterator, Sequence
@@ -96,7 +96,7 @@ BENCHMARKS = (
     SceneBenchmark(
         name="dtu",
         title="DTU, point maps from every 5th picture",
-        reference="Jensen et al., Large scale multi-view stereopsis evaluation, CVPR 2014; Yao et al., MVSNet, ECCV 2018",
+        reference="Jensen et al., Large scale multi-view stereopsis evaluation, CVPR 2014",
         licence="see roboimagedata.compute.dtu.dk",
         layout=LAYOUT,
         sequences=sequences,

@@ -1,8 +1,9 @@
 """ETH3D: point maps of the 13 training scenes of the high-resolution multi-view set, from every 5th picture.
 
-Pictures are those that ETH3D undistorted; its depth was rendered for the distorted originals (raw floats, inf unknown), so
-that each pixel's depth is looked up where its ray meets the original picture. Cameras are COLMAP text: PINHOLE for
-the undistorted pictures, THIN_PRISM_FISHEYE for the originals. Formats and camera models: www.eth3d.net/documentation.
+Pictures are those that ETH3D undistorted; its depth was rendered for the distorted originals (raw floats, inf
+unknown), so that each pixel's depth is looked up where its ray meets the original picture. Cameras are COLMAP text:
+PINHOLE for the undistorted pictures, THIN_PRISM_FISHEYE for the originals. Formats and camera models:
+www.eth3d.net/documentation.
 """
 
 from collections.abc import Iterator, Sequence
@@ -91,7 +92,7 @@ BENCHMARKS = (
     SceneBenchmark(
         name="eth3d",
         title="ETH3D, point maps of the training scenes from every 5th picture",
-        reference="Schöps et al., A multi-view stereo benchmark with high-resolution images and multi-camera videos, CVPR 2017",
+        reference="Schöps et al., A multi-view stereo benchmark with high-resolution images, CVPR 2017",
         licence="CC BY-NC-SA 4.0",
         layout=LAYOUT,
         sequences=sequences,

@@ -12,7 +12,8 @@ NAMED = 3
 
 
 def each_sequence(root: Path, names: Sequence[str] | None, read: Callable[[Path, str], Scene]) -> Iterator[Scene]:
-    """`read(folder, name)` of each sequence, a folder at root / name; None asks for every folder in `root`, in natural order.
+    """`read(folder, name)` of each sequence, a folder at root / name; None asks for every folder in `root`, in
+    natural order.
 
     ValueError names what is missing, before anything is read.
     """
@@ -29,6 +30,6 @@ def check_none_missing(root: Path, what: str, missing: Sequence[str], count: int
     if missing:
         named = ", ".join(missing[:NAMED]) + (", ..." if len(missing) > NAMED else "")
         raise ValueError(
-            f"{root}: {len(missing)} of {count} {what} are missing ({named}); unpack all of the data set, or list the sequences "
-            f"that you have in {STORED}"
+            f"{root}: {len(missing)} of {count} {what} are missing ({named}); unpack all of the data set, "
+            f"or list the sequences that you have in {STORED}"
         )

@@ -1,8 +1,9 @@
-"""Which frames of a sequence a benchmark looks at: rules that know nothing but the sequence, and lists that keep a choice.
+"""Which frames of a sequence a benchmark looks at: rules that know nothing but the sequence, and lists that keep a
+choice.
 
-A list is a JSON object from sequence to the numbers of its frames, counted from 0 in the order of the reader; null leaves
-the choice to the benchmark's rule. Lists that are known in advance are shipped in `frame_lists/`; a `frames.json` in the
-folder of a data set takes their place.
+A list is a JSON object from sequence to the numbers of its frames, counted from 0 in the order of the reader; null
+leaves the choice to the benchmark's rule. Lists that are known in advance are shipped in `frame_lists/`; a
+`frames.json` in the folder of a data set takes their place.
 """
 
 import hashlib
@@ -21,7 +22,8 @@ STORED = "frames.json"
 
 @dataclass(frozen=True)
 class Selection:
-    """rule: in words, for reports. pick: numbers of frames, from the sequence's full name and the names of its frames."""
+    """rule: in words, for reports. pick: numbers of frames, from the sequence's full name and the names of its
+    frames."""
 
     rule: str
     pick: Callable[[str, Sequence[str]], list[int]]
@@ -42,8 +44,8 @@ def every(step: int, count: int | None = None) -> Selection:
 def drawn(count: int) -> Selection:
     """`count` frames by lot, in the order in which they are drawn; sequences with fewer are left out.
 
-    Frames are ranked by SHA-256 of "SEQUENCE/FRAME", so that the lot of one sequence depends on no other sequence, on no
-    order on disk and on no version of a random generator.
+    Frames are ranked by SHA-256 of "SEQUENCE/FRAME", so that the lot of one sequence depends on no other sequence, on
+    no order on disk and on no version of a random generator.
     """
 
     def pick(sequence: str, frames: Sequence[str]) -> list[int]:

@@ -1,8 +1,8 @@
 """Neural RGB-D: point maps of nine rendered rooms, from every 100th (dense) or every 500th (sparse) frame.
 
-SCENE/images/img0.png, depth/depth0.png (16 bits, millimetres) and poses.txt: four rows of camera-to-world for each frame, OpenGL
-axes; rows of nan where a frame has no pose. One camera took all: focal length 554.26, centre of a picture of 640 x 480.
-Depth beyond 10 m is unknown.
+SCENE/images/img0.png, depth/depth0.png (16 bits, millimetres) and poses.txt: four rows of camera-to-world for each
+frame, OpenGL axes; rows of nan where a frame has no pose. One camera took all: focal length 554.26, centre of a
+picture of 640 x 480. Depth beyond 10 m is unknown.
 """
 
 from collections.abc import Iterator, Sequence

@@ -1,7 +1,7 @@
 """NYU-v2: depth of the 654 pictures of the labelled test set.
 
-Either as the archive of FastDepth has them, official/00001.h5 with `rgb` [3, height, width] and `depth` [height, width] in
-metres, or unpacked from it: nyu_images/00001.png and nyu_depths/00001.npy.
+Either as the archive of FastDepth has them, official/00001.h5 with `rgb` [3, height, width] and `depth` [height,
+width] in metres, or unpacked from it: nyu_images/00001.png and nyu_depths/00001.npy.
 """
 
 import io

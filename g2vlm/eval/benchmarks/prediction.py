@@ -15,8 +15,8 @@ from g2vlm.records import Reconstruction
 Maps = Literal["depth", "points", "normals"]
 
 Sampling = Literal["nearest", "bilinear", "bicubic"]
-"""How a map is brought to another size: each pixel takes what was predicted at its place (nearest), or a mixture of what
-was predicted around it (bilinear, averaging where the map shrinks; bicubic)."""
+"""How a map is brought to another size: each pixel takes what was predicted at its place (nearest), or a mixture of
+what was predicted around it (bilinear, averaging where the map shrinks; bicubic)."""
 
 PATCH = 14
 """Pixels by which a working size may miss the shape of its photo: models round each side to whole patches."""
@@ -26,9 +26,9 @@ PATCH = 14
 class Prediction:
     """Depth, points and cameras of the pictures of an item, in their order; None for what the system does not say.
 
-    Maps may have any size that has the shape of their photo. depth: z-depth. points: one world frame for all pictures.
-    normals: unit, camera frame, towards the camera. poses: camera-to-world, OpenCV axes. intrinsics: in pixels of the original
-    photos, pixel centres at +0.5.
+    Maps may have any size that has the shape of their photo. depth: z-depth. points: one world frame for all
+    pictures. normals: unit, camera frame, towards the camera. poses: camera-to-world, OpenCV axes. intrinsics: in
+    pixels of the original photos, pixel centres at +0.5.
     """
 
     depth: Sequence[Float[np.ndarray, "_height _width"]] | None = None
@@ -49,8 +49,8 @@ def maps_of(
 ) -> Sequence[np.ndarray]:
     """The maps of that name, one for each photo; `sizes` are (height, width) of the photos.
 
-    are_stretched: all photos were given the size of the first one, whatever their shape. ValueError for maps that are not
-    there, are too few or too many, or have not the shape of their photo.
+    are_stretched: all photos were given the size of the first one, whatever their shape. ValueError for maps that are
+    not there, are too few or too many, or have not the shape of their photo.
     """
     maps: Sequence[np.ndarray] | None = {
         "depth": prediction.depth,
@@ -69,8 +69,8 @@ def maps_of(
         shape = sizes[0] if are_stretched else size
         if not _is_resized(values.shape[:2], shape):
             raise ValueError(
-                f"{name} of picture {view} has {values.shape[1]} x {values.shape[0]} pixels, its photo {shape[1]} x {shape[0]}: "
-                "that is not the photo at another size"
+                f"{name} of picture {view} has {values.shape[1]} x {values.shape[0]} pixels, "
+                f"its photo {shape[1]} x {shape[0]}: that is not the photo at another size"
             )
     return [values if np.issubdtype(values.dtype, np.floating) else values.astype(np.float64) for values in maps]
 

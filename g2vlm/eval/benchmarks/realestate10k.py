@@ -1,8 +1,8 @@
 """RealEstate10K: relative poses of 10 frames, drawn from each clip of the test part.
 
-A text file for each clip: the address of its video, then for each frame its time in microseconds, fx fy cx cy as fractions of width and
-height, two zeros, and world-to-camera 3x4. Pictures lie beside it, named after the number of their line or after their time.
-Lengths have an arbitrary unit. Format: google.github.io/realestate10k/download.html.
+A text file for each clip: the address of its video, then for each frame its time in microseconds, fx fy cx cy as
+fractions of width and height, two zeros, and world-to-camera 3x4. Pictures lie beside it, named after the number of
+their line or after their time. Lengths have an arbitrary unit. Format: google.github.io/realestate10k/download.html.
 """
 
 from collections.abc import Iterator, Sequence
@@ -25,7 +25,8 @@ NUMBERS = 18
 
 LAYOUT = """camera files of the test part, and the frames of each clip:
   metadata/test/000c3ab189999a83.txt               (or test/*.txt, or *.txt)
-  000c3ab189999a83/images/0000.png, 0001.png, ...  one for each line of the camera file; or named after its time, 45979267.jpg"""
+  000c3ab189999a83/images/0000.png, 0001.png, ...  one for each line of the camera file,
+  or 000c3ab189999a83/45979267.jpg, ...            named after its time"""
 
 
 def sequences(data: Path, names: Sequence[str] | None) -> Iterator[Scene]:

@@ -18,11 +18,11 @@ WIDTH = 512
 class GeometryRule(Rule):
     """alignment: of depth, per item. depth_sampling, point_sampling: how predicted maps get to the pixels of the truth.
 
-    frame, is_sign_blind, degenerate: of translation errors, see `pair_errors`.
-    is_stretched: all photos of an item are seen at one size, which follows from the first (`input_size`), and point maps
-    are compared at a width of 512 and a height of whole patches, the focal lengths of the truth scaled by one factor.
-    is_pooled: pictures count by their valid pixels and sequences by their pairs, not alike.
-    divides_by_all: sums over scenes are divided by the number of scenes in the set, scored or not.
+    frame, is_sign_blind, degenerate: of translation errors, see `pair_errors`. is_stretched: all photos of an item
+    are seen at one size, which follows from the first (`input_size`), and point maps are compared at a width of 512
+    and a height of whole patches, the focal lengths of the truth scaled by one factor. is_pooled: pictures count by
+    their valid pixels and sequences by their pairs, not alike. divides_by_all: sums over scenes are divided by the
+    number of scenes in the set, scored or not.
     """
 
     alignment: Alignment = "median"
@@ -36,8 +36,8 @@ class GeometryRule(Rule):
     divides_by_all: bool = False
 
     def input_size(self, height: int, width: int) -> tuple[int, int] | None:
-        """(height, width) of what a model has to be given of each photo of an item, the first of which has this size; None
-        where the rule leaves that to the model."""
+        """(height, width) of what a model has to be given of each photo of an item, the first of which has this size;
+        None where the rule leaves that to the model."""
         if not self.is_stretched:
             return None
         return _whole(height * WIDTH / width), WIDTH // PATCH * PATCH
@@ -56,13 +56,13 @@ def _whole(pixels: float) -> int:
 
 _CORRECTED = GeometryRule(
     CORRECTED,
-    "corrects g2vlm-release: depth aligned by the ratio of medians, maps never mixed across edges, opposite translations "
-    "wrong, every picture, scene and sequence counted once",
+    "corrects g2vlm-release: depth aligned by the ratio of medians, maps never mixed across edges, opposite "
+    "translations wrong, every picture, scene and sequence counted once",
 )
 _RELEASE = GeometryRule(
     RELEASE,
-    "github.com/InternRobotics/G2VLM at a45f2f4, eval_code/recons: monodepth/eval.py, mv_recon/eval.py, relpose/eval_angle.py, "
-    "interfaces/g2vlm.py; frames are drawn by our lists, because its own are not published",
+    "github.com/InternRobotics/G2VLM at a45f2f4, eval_code/recons: monodepth/eval.py, mv_recon/eval.py, "
+    "relpose/eval_angle.py, interfaces/g2vlm.py; frames are drawn by our lists, because its own are not published",
     alignment="release_l1",
     depth_sampling="bicubic",
     point_sampling="bilinear",

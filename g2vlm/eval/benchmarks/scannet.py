@@ -10,8 +10,8 @@ from g2vlm.eval.benchmarks.frames import every
 from g2vlm.eval.benchmarks.rules import POSES
 from g2vlm.eval.benchmarks.scenes import SceneBenchmark
 
-LAYOUT = """scans of the test part (papers take scene0707_00 to scene0806_00), exported by SensReader, or their .sens files:
-  scene0707_00/color/0.jpg, scene0707_00/pose/0.txt, scene0707_00/depth/0.png, scene0707_00/intrinsic/intrinsic_{color,depth}.txt
+LAYOUT = """scans of the test part (papers take scene0707_00 to scene0806_00), exported by SensReader or not:
+  scene0707_00/color/0.jpg, pose/0.txt, depth/0.png, intrinsic/intrinsic_color.txt, intrinsic/intrinsic_depth.txt
   scene0707_00/scene0707_00.sens"""
 
 

@@ -1,4 +1,4 @@
-"""Benchmarks of geometry: pictures of a scene go in, depth, points and cameras come out and are compared with what is known.
+"""Benchmarks of geometry: pictures go in, depth, points and cameras come out and are compared with what is known.
 
 Every data set is a `SceneBenchmark`, and so is `scenes`: your own folders with a scene.json.
 """
@@ -60,9 +60,10 @@ class SceneItem(Item):
 class SceneBenchmark:
     """A `Benchmark` over sequences of pictures with known depth or cameras.
 
-    sequences: reads those with these names, or all, from a folder; their order is that of the items. selection: frames of
-    a sequence. listed: name of a shipped list that fixes sequences and frames. has_single_pictures: every picture is an item of
-    its own. tasks: of every item; None gives each item all tasks that its truth allows. farthest, reach: see `Truth`.
+    sequences: reads those with these names, or all, from a folder; their order is that of the items. selection:
+    frames of a sequence. listed: name of a shipped list that fixes sequences and frames. has_single_pictures: every
+    picture is an item of its own. tasks: of every item; None gives each item all tasks that its truth allows.
+    farthest, reach: see `Truth`.
     """
 
     name: str
@@ -106,8 +107,8 @@ class SceneBenchmark:
         return numbers
 
     def score(self, item: SceneItem, output: Prediction | Reconstruction, rule: str = CORRECTED) -> Outcome:
-        """Scores by metric. `failed`, with the reasons, where one of the tasks could not be scored; `skipped` where nothing
-        is known that any could be compared with."""
+        """Scores by metric. `failed`, with the reasons, where one of the tasks could not be scored; `skipped` where
+        nothing is known that any could be compared with."""
         prediction = prediction_of(output) if isinstance(output, Reconstruction) else output
         truth, chosen = item.truth(), self._rule(rule)
         scores: Scores = {}
@@ -127,11 +128,13 @@ class SceneBenchmark:
     def figures(
         self, items: Sequence[SceneItem], outcomes: Mapping[str, Outcome], rule: str = CORRECTED
     ) -> list[Figure]:
-        """Each metric over all items; over kinds ("macro/...") and for each kind ("groups/...") where kinds have several
-        items; how many outcomes "failed" or were "skipped", if any. "overall" is the first task's main metric.
+        """All metrics, by name; "overall" is the main one of the first task.
 
-        Where a prediction could not be scored, fractions count it as 0; errors without bound leave it out, which `count` and
-        "failed" tell.
+        Where kinds have several items, "macro/METRIC" is the mean over kinds and "groups/KIND/METRIC" that of one kind.
+        "failed" and "skipped" say how many outcomes were, if any.
+
+        Where a prediction could not be scored, fractions count it as 0; errors without bound leave it out, which
+        `count` and "failed" tell.
         """
         chosen, ids = self._rule(rule), [item.id for item in items if item.id in outcomes]
         tasks: list[Task] = [task for task in TASKS if any(task in item.tasks for item in items)]
@@ -165,7 +168,8 @@ class SceneBenchmark:
         numbers = self.selection.pick(f"{self.name}/{scene.name}", names) if listed is None else list(listed)
         if numbers and max(numbers) >= len(names):
             raise ValueError(
-                f"{scene.name} has {len(names)} frames, but frame {max(numbers)} (from 0) is asked for; is it unpacked in full?"
+                f"{scene.name} has {len(names)} frames, but frame {max(numbers)} (from 0) is asked for; "
+                "is it unpacked in full?"
             )
         if self.has_single_pictures:
             return [self._item(scene, f"{scene.name}/{Path(names[i]).stem}", [i]) for i in numbers]
@@ -234,6 +238,15 @@ def _figures(
     return figures
 
 
+def _own(data: Path, names: Sequence[str] | None) -> Iterable[Scene]:
+    found = scene_json.scenes(data)
+    if names is None:
+        return found
+    by_name = {scene.name: scene for scene in found}
+    check_none_missing(data, "scenes", [name for name in names if name not in by_name], len(names))
+    return [by_name[name] for name in names]
+
+
 SCENES = SceneBenchmark(
     name="scenes",
     title="Your own scenes, on everything that is known of them",
@@ -242,17 +255,8 @@ SCENES = SceneBenchmark(
     layout="""one folder for each scene, at DIR or up to three levels below:
   my_scene/scene.json      pictures, intrinsics, poses (camera-to-world, OpenCV axes); see docs/data.md
   my_scene/images/*.jpg, my_scene/depth/*.png (16 bits, 0 unknown)""",
-    sequences=lambda data, names: _own(data, names),
+    sequences=_own,
     selection=all_frames(),
     tasks=None,
     rules=DEPTH,
 )
-
-
-def _own(data: Path, names: Sequence[str] | None) -> Iterable[Scene]:
-    found = scene_json.scenes(data)
-    if names is None:
-        return found
-    by_name = {scene.name: scene for scene in found}
-    check_none_missing(data, "scenes", [name for name in names if name not in by_name], len(names))
-    return [by_name[name] for name in names]

@@ -1,8 +1,8 @@
 """7-Scenes: point maps of the test sequences, from every 40th (dense) or every 200th (sparse) frame.
 
-Depth of the sensor is not registered to colour. Where `frame-000000.depth.proj.png` lies beside it (made by the scripts that
-papers use), that is read; otherwise depth is registered here in the same way, with the calibration of a Kinect that those
-scripts took from projet.liris.cnrs.fr. Depth beyond 10 m is unknown.
+Depth of the sensor is not registered to colour. Where `frame-000000.depth.proj.png` lies beside it (made by the
+scripts that papers use), that is read; otherwise depth is registered here in the same way, with the calibration of a
+Kinect that those scripts took from projet.liris.cnrs.fr. Depth beyond 10 m is unknown.
 """
 
 from collections.abc import Iterator, Sequence
@@ -83,7 +83,7 @@ def _in_colour(content: bytes) -> bytes:
 _DENSE = SceneBenchmark(
     name="7scenes-dense",
     title="7-Scenes, point maps from every 40th frame",
-    reference="Shotton et al., Scene coordinate regression forests for camera relocalization in RGB-D images, CVPR 2013",
+    reference="Shotton et al., Scene coordinate regression forests for camera relocalization, CVPR 2013",
     licence="Microsoft Research Licence Agreement, non-commercial",
     layout=LAYOUT,
     sequences=sequences,

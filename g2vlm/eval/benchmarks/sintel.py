@@ -1,8 +1,8 @@
 """MPI Sintel: depth of single frames and camera trajectories, of the 14 sequences of which depth papers speak.
 
-camdata_left/SEQUENCE/frame_0001.cam holds a tag, then intrinsics 3x3 (centres at whole pixels) and world-to-camera 3x4 as
-doubles; depth/SEQUENCE/frame_0001.dpt a tag, width, height and floats. The sky is far but finite, hence `farthest`. Lengths have
-an arbitrary unit. Formats: the depth SDK at sintel.is.tue.mpg.de/depth.
+camdata_left/SEQUENCE/frame_0001.cam holds a tag, then intrinsics 3x3 (centres at whole pixels) and world-to-camera
+3x4 as doubles; depth/SEQUENCE/frame_0001.dpt a tag, width, height and floats. The sky is far but finite, hence
+`farthest`. Lengths have an arbitrary unit. Formats: the depth SDK at sintel.is.tue.mpg.de/depth.
 """
 
 import struct

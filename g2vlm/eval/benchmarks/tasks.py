@@ -1,4 +1,5 @@
-"""What a prediction is scored on: depth, point maps, poses, trajectories, intrinsics, normals; each gives numbers by name.
+"""What a prediction is scored on: depth, point maps, poses, trajectories, intrinsics, normals; each gives numbers by
+name.
 
 A prediction that cannot be scored is a ValueError that says why; what is known of the scene is never its reason.
 """
@@ -34,16 +35,17 @@ POSE_THRESHOLDS = (5, 15, 30)
 """Degrees."""
 
 ON_A_LINE = 1e-6
-"""Cameras whose centres leave a line by less than this part of their spread have no trajectory that could be aligned."""
+"""Cameras whose centres leave a line by less than this part of their spread have no trajectory that could be
+aligned."""
 
 
 @dataclass(frozen=True)
 class Truth:
     """What is known of the pictures of an item; `None`, or 0 in a depth map, where nothing is.
 
-    sizes: (height, width) of the photos. depth: z-depth at their pixels, all in one unit. intrinsics: in their pixels.
-    poses: camera-to-world, OpenCV axes. farthest: depth beyond it does not count, and predicted depth is cut there once it is
-    aligned. reach: how far the refinement of point maps looks, see `aligned_point_errors`.
+    sizes: (height, width) of the photos. depth: z-depth at their pixels, all in one unit. intrinsics: in their
+    pixels. poses: camera-to-world, OpenCV axes. farthest: depth beyond it does not count, and predicted depth is cut
+    there once it is aligned. reach: how far the refinement of point maps looks, see `aligned_point_errors`.
     """
 
     sizes: tuple[tuple[int, int], ...]

@@ -14,5 +14,6 @@ def room() -> Room:
 
 @pytest.fixture(autouse=True)
 def _small_point_maps(monkeypatch):
-    """Point maps are compared at a width of 70, not 512: clouds of seconds, and the shape of a room is still stretched."""
+    """Point maps are compared at a width of 70, not 512: clouds of seconds, and the shape of a room is still
+    stretched."""
     monkeypatch.setattr(rules, "WIDTH", 70)

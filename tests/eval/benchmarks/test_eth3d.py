@@ -43,8 +43,8 @@ def lay_out(room: Room, folder: Path) -> Path:
         outside = np.linalg.inv(pose)
         x, y, z, w = Rotation.from_matrix(outside[:3, :3]).as_quat()
         numbers_of_pose = " ".join(f"{value:.12g}" for value in (w, x, y, z, *outside[:3, 3]))
-        for kind in listed:
-            listed[kind].append(f"{9 - view} {numbers_of_pose} 0 dslr_images_{kind}/{name}\n\n")
+        for kind, lines in listed.items():
+            lines.append(f"{9 - view} {numbers_of_pose} 0 dslr_images_{kind}/{name}\n\n")
     for kind, camera in (
         ("undistorted", f"0 PINHOLE 64 48 {fx} {fy} {cx} {cy}"),
         ("jpg", f"0 THIN_PRISM_FISHEYE {ORIGINAL.width} {ORIGINAL.height} {numbers}"),
