@@ -121,7 +121,7 @@ class SceneBenchmark:
                 scores |= SCORERS[task](truth, prediction, chosen)
             except ValueError as error:
                 failures.append(f"{task}: {error}")
-                scores |= worst(task)
+                scores |= worst(task, truth)
         status = "failed" if failures else "scored" if scores else "skipped"
         return Outcome(item.kind, status, scores, note="; ".join(failures + lacks) or None)
 
@@ -211,7 +211,7 @@ def _files(item: SceneItem) -> Iterable[Path]:
 def _figures(
     task: Task, metric: str, outcomes: Mapping[str, Outcome], rule: GeometryRule, num_items: int
 ) -> list[Figure]:
-    """A metric over all of the outcomes, which have it, and over kinds."""
+    """A metric over outcomes that all have it, and over their kinds."""
     scale = 100.0 if metric.startswith(PERCENT) else 1.0
     kinds: dict[str, list[str]] = {}
     for id, outcome in outcomes.items():
@@ -221,8 +221,8 @@ def _figures(
 
     def mean(ids: Sequence[str]) -> float:
         values = [outcomes[i].scores[metric] for i in ids]
-        weights = [outcomes[i].scores.get(WEIGHTS[task], 0.0) for i in ids] if is_pooled else None
-        return float(np.average(values, weights=weights)) * scale if weights is None or any(weights) else 0.0
+        weights = [outcomes[i].scores[WEIGHTS[task]] for i in ids] if is_pooled else None
+        return float(np.average(values, weights=weights)) * scale
 
     def figure(name: str, value: float, entries: Sequence[Sequence[Sequence[str]]]) -> Figure:
         count = sum(len(kind) for entry in entries for kind in entry)

@@ -253,6 +253,10 @@ FRACTIONS = ("delta", "rra", "rta", "auc", "nc", "normals_within")
 """Beginnings of metrics that are fractions of what is right, or cosines."""
 
 
-def worst(task: Task) -> Scores:
-    """What a prediction that cannot be scored gets: 0 for fractions; an error without bound has no worst value."""
-    return {name: 0.0 for name in METRICS[task] if name.startswith(FRACTIONS)}
+def worst(task: Task, truth: Truth) -> Scores:
+    """What a prediction that cannot be scored gets: 0 for fractions, with its full weight; an error without bound has no
+    worst value."""
+    num_views = len(truth.sizes)
+    weights = {"pixels": sum(int(mask.sum()) for mask in truth.masks), "pairs": num_views * (num_views - 1) // 2}
+    fractions = {name: 0.0 for name in METRICS[task] if name.startswith(FRACTIONS)}
+    return fractions | ({WEIGHTS[task]: float(weights[WEIGHTS[task]])} if task in WEIGHTS else {})

@@ -67,6 +67,7 @@ def test_what_was_not_predicted_fails_and_the_rest_is_scored(room, item):
     assert outcome.note == "intrinsics: no intrinsics were predicted; normals: no normals was predicted"
     assert outcome.scores["delta1"] == 1
     assert outcome.scores["normals_within_11"] == 0
+    assert (outcome.scores["pixels"], outcome.scores["pairs"]) == (4 * 48 * 64, 6)
     assert "normals_mean" not in outcome.scores
     assert "focal" not in outcome.scores
 
@@ -89,6 +90,7 @@ def test_an_unusable_prediction_fails_with_its_reason(room, item, change, note):
     outcome = SCENES.score(item, replace(perfect_room(room, range(4)), **change))
     assert outcome.status == "failed"
     assert note in outcome.note
+    assert (outcome.scores["pixels"], outcome.scores["pairs"]) == (4 * 48 * 64, 6)
 
 
 def test_a_truth_without_depth_is_skipped_not_failed(room, tmp_path):
@@ -175,7 +177,7 @@ ITEMS = [item_of("a/1", "a", "depth"), item_of("a/2", "a", "depth"), item_of("b/
 OUTCOMES = {
     "a/1": scored("a", delta1=1.0, absrel=0.1, pixels=100),
     "a/2": scored("a", delta1=0.5, absrel=0.2, pixels=300),
-    "b/1": Outcome("b", "failed", {"delta1": 0.0}, note="depth: no depth was predicted"),
+    "b/1": Outcome("b", "failed", {"delta1": 0.0, "pixels": 600}, note="depth: no depth was predicted"),
 }
 
 
@@ -195,9 +197,9 @@ def test_what_failed_counts_as_nothing_right_and_is_counted():
     }
 
 
-def test_the_release_pools_pixels():
-    found = figures(ITEMS[:2], {name: OUTCOMES[name] for name in ("a/1", "a/2")}, "g2vlm-release")
-    assert found["delta1"] == (pytest.approx((100 * 1 + 300 * 0.5) / 400), 2)
+def test_the_release_pools_pixels_also_those_of_what_failed():
+    found = figures(ITEMS, OUTCOMES, "g2vlm-release")
+    assert found["delta1"] == (pytest.approx((100 * 1 + 300 * 0.5) / 1000), 3)
     assert found["absrel"] == (pytest.approx((100 * 0.1 + 300 * 0.2) / 400), 2)
 
 
