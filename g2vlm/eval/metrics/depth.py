@@ -14,6 +14,7 @@ import torch
 from jaxtyping import Bool, Float
 from scipy.optimize import minimize
 
+from g2vlm.eval.metrics.valid import valid_values
 from g2vlm.geometry.align import median_scale, robust_scale, robust_scale_and_shift, scale_and_shift
 
 Alignment = Literal[
@@ -136,19 +137,8 @@ def valid_pixels(
     truth_below: float = np.inf,
 ) -> tuple[Float[np.ndarray, " pixels"], Float[np.ndarray, " pixels"]]:
     """Predicted and true depth of the valid pixels, in a row."""
-    is_valid = mask & np.isfinite(truth) & (truth > 0) & (truth < truth_below)
-    if not is_valid.any():
-        raise ValueError(
-            f"no pixel to compare: of {mask.size}, {int(mask.sum())} are in the mask and none of these has a finite "
-            f"positive true depth below {truth_below}; leave this picture out and say so"
-        )
-    d, t = prediction[is_valid].astype(np.float64), truth[is_valid].astype(np.float64)
-    num_bad = int((~np.isfinite(d)).sum())
-    if num_bad:
-        raise ValueError(
-            f"the predicted depth of {num_bad} of {len(d)} valid pixels is not finite; take them out of the mask and count them"
-        )
-    return d, t
+    is_known = np.isfinite(truth) & (truth > 0) & (truth < truth_below)
+    return valid_values(prediction, truth, mask, is_known, what="depth")
 
 
 def alignment_of(
@@ -225,19 +215,18 @@ def _release_l1(d: Float[np.ndarray, " pixels"], t: Float[np.ndarray, " pixels"]
     return float(np.maximum(scale, 1e-3))
 
 
-@torch.enable_grad()
 def _release_adam_l1(d: Float[torch.Tensor, " pixels"], t: Float[torch.Tensor, " pixels"]) -> tuple[float, float]:
-    fit = torch.tensor([lower_median_scale(d.numpy(), t.numpy()), 0.0], dtype=torch.float64, requires_grad=True)
+    fit = torch.tensor([lower_median_scale(d.numpy(), t.numpy()), 0.0], dtype=torch.float64)
     adam = torch.optim.Adam([fit], lr=1e-4)
     before = torch.inf
     for _ in range(1000):
-        adam.zero_grad()
-        loss = (fit[0] * d + fit[1] - t).abs().sum()
-        loss.backward()
+        residual = fit[0] * d + fit[1] - t
+        sign, now = residual.sign(), residual.abs().sum().item()
+        fit.grad = torch.stack([sign @ d, sign.sum()])
         adam.step()
-        if abs(before - loss.item()) < 1e-6:
+        if abs(before - now) < 1e-6:
             break
-        before = loss.item()
+        before = now
     scale, shift = fit.tolist()
     return scale, shift
 

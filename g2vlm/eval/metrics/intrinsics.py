@@ -65,21 +65,23 @@ def focal_and_shift(
     focal: float | None = None,
     grid: tuple[int, int] | None = None,
     tolerance: float = 1e-12,
+    dtype: type[np.floating] = np.float64,
 ) -> FocalShift:
     """The focal length f and the shift b of z for which points project closest to their pixels.
 
     Minimises the sum of |f (x, y) / (z + b) - pixel|^2 from b = 0, with the principal point in the middle of the picture; with a
     known `focal` (pixels) over b alone. grid: the (rows, columns) of nearest pixels that are used, instead of all; tolerance:
-    relative fall of the sum at which the search ends. MoGe's `recover_focal_shift` is grid=(64, 64), tolerance=1e-3; its
-    focal length is in units of half the diagonal.
+    relative fall of the sum at which the search ends; dtype: of points and pixels. MoGe's `recover_focal_shift` is
+    grid=(64, 64), tolerance=1e-3, dtype=np.float32; its focal length is in units of half the diagonal.
     """
     height, width = points.shape[:2]
+    half_diagonal = np.hypot(height, width) / 2
     rows, columns = (
         np.arange(n) if m is None else np.arange(m) * n // m
         for n, m in zip((height, width), grid or (None, None), strict=True)
     )
     pixels = np.stack(np.meshgrid(columns + 0.5 - width / 2, rows + 0.5 - height / 2), axis=-1)
-    chosen = points[rows][:, columns].astype(np.float64)
+    chosen = points[rows][:, columns].astype(dtype)
     is_used = np.isfinite(chosen).all(-1)
     if mask is not None:
         is_used &= mask[rows][:, columns]
@@ -88,13 +90,13 @@ def focal_and_shift(
             f"a focal length and a shift need at least {FEWEST_PIXELS} pixels with a point, but {int(is_used.sum())} of "
             f"{is_used.size} have one; leave the picture out and count it"
         )
-    pixels, chosen = pixels[is_used], chosen[is_used]
+    pixels, chosen = (pixels[is_used] / half_diagonal).astype(dtype), chosen[is_used]
 
     def slopes(shift: Float[np.ndarray, "..."]) -> Float[np.ndarray, "used 2"]:
         return chosen[:, :2] / (chosen[:, 2:] + shift)
 
     def best_focal(slope: Float[np.ndarray, "used 2"]) -> float:
-        return float((slope * pixels).sum() / np.square(slope).sum()) if focal is None else focal
+        return float((slope * pixels).sum() / np.square(slope).sum()) if focal is None else focal / half_diagonal
 
     def residual(shift: Float[np.ndarray, "1"]) -> Float[np.ndarray, " residuals"]:
         slope = slopes(shift)
@@ -102,5 +104,5 @@ def focal_and_shift(
 
     others = min(tolerance, 1e-8)  # 1e-8 is what scipy takes where nothing is said
     fit = least_squares(residual, x0=0, ftol=tolerance, xtol=others, gtol=others, method="lm")
-    shift = float(fit.x[0])
-    return FocalShift(best_focal(slopes(np.array(shift))), shift, len(pixels))
+    shift = np.asarray(fit.x[0], dtype=dtype)
+    return FocalShift(float(best_focal(slopes(shift)) * half_diagonal), float(shift), len(pixels))

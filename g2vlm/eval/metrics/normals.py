@@ -9,6 +9,8 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Bool, Float
 
+from g2vlm.eval.metrics.valid import valid_values
+
 
 @dataclass(frozen=True)
 class NormalErrors:
@@ -45,19 +47,8 @@ def normal_angles(
 
     ValueError where there is no valid pixel, or a predicted normal that is not finite in a valid one.
     """
-    is_valid = mask & np.isfinite(truth).all(-1) & (truth != 0).any(-1)
-    if not is_valid.any():
-        raise ValueError(
-            f"no pixel to compare: of {mask.size}, {int(mask.sum())} are in the mask and none of these has a true normal; "
-            f"leave this picture out and say so"
-        )
-    predicted, true = prediction[is_valid].astype(np.float64), truth[is_valid].astype(np.float64)
-    num_bad = int((~np.isfinite(predicted).all(-1)).sum())
-    if num_bad:
-        raise ValueError(
-            f"the predicted normal of {num_bad} of {len(true)} valid pixels is not finite; take them out of the mask and "
-            f"count them"
-        )
+    is_known = np.isfinite(truth).all(-1) & (truth != 0).any(-1)
+    predicted, true = valid_values(prediction, truth, mask, is_known, what="normal")
     sine, cosine = np.linalg.norm(np.cross(predicted, true), axis=-1), (predicted * true).sum(-1)
     is_missing = (predicted == 0).all(-1)
     degrees = np.where(is_missing, 90, np.degrees(np.arctan2(sine, cosine)))

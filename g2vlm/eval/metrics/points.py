@@ -12,6 +12,7 @@ import torch
 from jaxtyping import Bool, Float
 from scipy.spatial import KDTree
 
+from g2vlm.eval.metrics.valid import valid_values
 from g2vlm.geometry.align import (
     FEWEST_POINTS,
     anchored_scale_and_shift,
@@ -131,20 +132,7 @@ def matched_points(
 
     ValueError where there is none, or where a predicted one is not finite.
     """
-    is_valid = mask & np.isfinite(truth).all(-1)
-    if not is_valid.any():
-        raise ValueError(
-            f"no point to compare: of {mask.size}, {int(mask.sum())} are in the mask and none of these has a finite true "
-            f"point; leave this scene out and say so"
-        )
-    predicted, true = prediction[is_valid].astype(np.float64), truth[is_valid].astype(np.float64)
-    num_bad = int((~np.isfinite(predicted).all(-1)).sum())
-    if num_bad:
-        raise ValueError(
-            f"{num_bad} of {len(true)} predicted points are not finite where the truth is; take them out of the mask and "
-            f"count them"
-        )
-    return predicted, true
+    return valid_values(prediction, truth, mask, np.all(np.isfinite(truth), axis=-1), what="point")
 
 
 def umeyama(

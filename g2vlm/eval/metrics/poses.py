@@ -1,4 +1,4 @@
-"""Errors of camera poses over all unordered pairs of views: free of the world frame and of one global scale.
+"""Errors of camera poses over all unordered pairs of views: free of one global scale and, but for one variant, of the world frame.
 
 For views i < j the rotation error is the angle between the true and the predicted relative rotation, the translation
 error the angle between the directions of the true and the predicted relative translation. Everything is computed in
@@ -11,20 +11,23 @@ from typing import Literal, assert_never
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float
 
 from g2vlm.geometry.rotation import geodesic_angle
 
-Frame = Literal["first", "second"]
-"""In whose camera frame the baseline of a pair is measured; the two differ as soon as the rotation has an error.
+Frame = Literal["first", "second", "world"]
+"""What a relative pose is; numbers differ as soon as a rotation has an error. P are camera-to-world, E world-to-camera matrices.
 
-first: inv(P_i) P_j of camera-to-world poses, camera j seen from camera i (Depth Anything 3).
-second: inv(P_j) P_i, camera i seen from camera j; on world-to-camera matrices this is j inv(i) (PoseDiffusion, π³, G2VLM).
+first: inv(P_i) P_j = E_i inv(E_j), camera j seen from camera i (VGGT).
+second: inv(P_j) P_i = E_j inv(E_i), camera i seen from camera j (PoseDiffusion, π³, G2VLM).
+world: P_i inv(P_j) = inv(E_i) E_j with view 0 as the world: what becomes of the formula inv(i) j of "first" where it is given
+    world-to-camera matrices (Depth Anything 3). No baseline of two cameras, and its errors depend on which view is view 0.
 """
 
 Degenerate = Literal["left_out", "ninety"]
 """What a pair without a true baseline says about directions. left_out: nothing, its error is NaN and counts for rotations only.
-ninety: 90 degrees, whatever was predicted (PoseDiffusion, VGGT, π³, G2VLM)."""
+ninety: 90 degrees, whatever was predicted, where it is exactly zero; a short one counts as any other (PoseDiffusion, VGGT, π³,
+G2VLM)."""
 
 Bins = Literal["histogram", "histc", "area"]
 """How the area under the curve of accuracy over thresholds from 0 to T degrees is taken; the three differ by several points.
@@ -70,10 +73,8 @@ def pair_errors(
         raise ValueError(f"pairs need at least 2 views, but there is {len(truth)}; add views or leave the scene out")
     if not np.isfinite(prediction).all():
         raise ValueError("a predicted pose is not finite; leave the scene out and count it")
-    first, second = np.triu_indices(len(truth), k=1)
-    rows, columns = {"first": (first, second), "second": (second, first)}[frame]
     (predicted_turn, predicted), (true_turn, true) = (
-        _seen_from(poses.astype(np.float64), rows, columns) for poses in (prediction, truth)
+        _relative_poses(poses.astype(np.float64), frame) for poses in (prediction, truth)
     )
     rotation = torch.rad2deg(geodesic_angle(torch.from_numpy(predicted_turn), torch.from_numpy(true_turn))).numpy()
     translation = _angle_between(predicted, true)
@@ -81,17 +82,25 @@ def pair_errors(
         translation = np.minimum(translation, 180 - translation)
     baseline = np.linalg.norm(true, axis=-1)
     is_degenerate = ~(baseline > SHORTEST_BASELINE * baseline.max())
-    without_baseline = {"left_out": np.nan, "ninety": 90.0}[degenerate]
-    return PairErrors(rotation, np.where(is_degenerate, without_baseline, translation), int(is_degenerate.sum()))
+    if degenerate == "left_out":
+        translation = np.where(is_degenerate, np.nan, translation)
+    return PairErrors(rotation, translation, int(is_degenerate.sum()))
 
 
-def _seen_from(
-    poses: Float[np.ndarray, "views 4 4"], observers: Int[np.ndarray, " pairs"], others: Int[np.ndarray, " pairs"]
+def _relative_poses(
+    poses: Float[np.ndarray, "views 4 4"], frame: Frame
 ) -> tuple[Float[np.ndarray, "pairs 3 3"], Float[np.ndarray, "pairs 3"]]:
-    """Rotation and centre of one camera in the frame of another; cameras at one place are exactly zero apart."""
-    to_observer = poses[observers, :3, :3].swapaxes(-1, -2)
-    offset = poses[others, :3, 3] - poses[observers, :3, 3]
-    return to_observer @ poses[others, :3, :3], (to_observer @ offset[..., None])[..., 0]
+    """Rotation and translation of every pair; cameras at one place are exactly zero apart in the frame of one of them."""
+    first, second = np.triu_indices(len(poses), k=1)
+    rotation, centre = poses[:, :3, :3], poses[:, :3, 3]
+    if frame == "world":
+        rotation = rotation[0].T @ rotation
+        centre = (centre - centre[0]) @ poses[0, :3, :3]
+        turn = rotation[first] @ rotation[second].swapaxes(-1, -2)
+        return turn, centre[first] - (turn @ centre[second][..., None])[..., 0]
+    observer, other = {"first": (first, second), "second": (second, first)}[frame]
+    to_observer = rotation[observer].swapaxes(-1, -2)
+    return to_observer @ rotation[other], (to_observer @ (centre[other] - centre[observer])[..., None])[..., 0]
 
 
 def _angle_between(a: Float[np.ndarray, "pairs 3"], b: Float[np.ndarray, "pairs 3"]) -> Float[np.ndarray, " pairs"]:
