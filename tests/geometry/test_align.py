@@ -338,9 +338,9 @@ def test_the_anchored_search_is_exact_for_one_axis_and_only_then():
 
 @pytest.mark.parametrize("num_at_once", [1, 7, 64])
 def test_the_anchored_search_tries_every_point_however_many_at_once(num_at_once):
-    """The naive twin: of all lines through two points, the one with the smallest capped sum; one group of three agrees."""
+    """Three points lie on one line, and without a truncation of their residuals the others would win."""
     source = torch.tensor([0.0, 1.0, 2.0, 3.0, 4.0, 5.0, 6.0], dtype=torch.float64)
-    target = torch.tensor([9.0, 1.0, 3.0, 5.0, 0.0, 20.0, 4.0], dtype=torch.float64)
+    target = torch.tensor([9.0, 1.0, 3.0, 5.0, -20.0, -40.0, 4.0], dtype=torch.float64)
     weight = torch.tensor([1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 0.0], dtype=torch.float64)
     scale, shift = anchored_scale_and_shift(
         source[:, None], target[:, None], weight, shifted=(True,), truncation=0.5, num_at_once=num_at_once
