@@ -77,13 +77,16 @@ def test_what_was_not_predicted_fails_and_the_rest_is_scored(room, item):
     [
         (
             {"depth": [np.full((48, 64), np.nan)] * 4},
-            "depth: the predicted depth of 12288 of 12288 valid pixels is not finite",
+            "depth: the predicted depth is not finite in 12288 of 12288 pixels",
         ),
         ({"depth": [np.ones((64, 48))] * 4}, "depth: depth of picture 0 has 48 x 64 pixels, its photo 64 x 48"),
         ({"depth": [np.ones((48, 64))] * 3}, "depth: depth was predicted for 3 pictures, of which there are 4"),
         ({"poses": np.stack([np.eye(4)] * 4)[:2]}, r"poses: poses have the shape (2, 4, 4), not (4, 4, 4)"),
         ({"poses": np.full((4, 4, 4), np.nan)}, "poses: picture 0: its pose has NaN or infinite numbers"),
-        ({"points": [np.full((48, 64, 3), np.inf)] * 4}, "predicted points are not finite"),
+        (
+            {"points": [np.full((48, 64, 3), np.inf)] * 4},
+            "points: the predicted point is not finite in 12288 of 12288 pixels",
+        ),
     ],
 )
 def test_an_unusable_prediction_fails_with_its_reason(room, item, change, note):

@@ -82,7 +82,7 @@ def test_not_a_number_is_a_failure_only_where_the_truth_is_known():
     depth = corner(0, 2, 2, 2)
     said = np.where(depth > 0, depth, np.nan)
     assert depth_scores(truth_of(depth), Prediction(depth=[said]), CORRECTED)["absrel"] == 0
-    with pytest.raises(ValueError, match="100 of 400 valid pixels is not finite"):
+    with pytest.raises(ValueError, match="depth is not finite in 100 of 400 pixels"):
         depth_scores(truth_of(wall(2)), Prediction(depth=[said]), CORRECTED)
 
 
