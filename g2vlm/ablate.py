@@ -19,7 +19,7 @@ from torch import Tensor
 from torch.autograd.graph import saved_tensors_hooks
 
 from g2vlm import hub
-from g2vlm.atomic import write_whole
+from g2vlm.atomic import sole_owner, write_whole
 from g2vlm.config import G2VLMConfig
 from g2vlm.data.samples import Pack, to_device
 from g2vlm.eval.comparison import Claim, Cost, Trial, Trials, as_record, table
@@ -32,7 +32,6 @@ from g2vlm.speaking import GeometryInput
 from g2vlm.train.launch import launch
 from g2vlm.train.learner import Learner, Totals
 from g2vlm.train.metrics import METRICS, Row, read_rows
-from g2vlm.train.parallel import sole_owner
 from g2vlm.train.recipe import GASP, CorrespondenceRecipe, Recipe, find_recipe
 from g2vlm.train.run import fresh_learner, packs_of
 from g2vlm.train.typed import suggestion
