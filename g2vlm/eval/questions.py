@@ -9,7 +9,6 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from jaxtyping import Float
-from torch.nn.functional import pad
 
 from g2vlm.answering import Reasoning
 from g2vlm.data.questions import KINDS, MIN_VIEWS, Question, ask, seen_in
@@ -167,20 +166,9 @@ def asking_blindly(predictor: Predictor) -> Answerer:
     """A model that is asked the same words, marks included, and is shown nothing."""
 
     def answers(quiz: Quiz) -> list[str]:
-        processor, tokens = predictor.processor, predictor.processor.tokens
         sizes = [photo.size for photo in quiz.photos]
-        asked = [processor.question_ids(words_of_marks(q.marks, q.boxes, sizes) + q.text) for q in quiz.questions]
-        longest = max(len(ids) for ids in asked)
-        padded = torch.stack([pad(ids, (longest - len(ids), 0), value=tokens.pad) for ids in asked])
-        said = predictor.model.generate(  # pyright: ignore[reportAttributeAccessIssue]
-            input_ids=padded.to(predictor.model.device),
-            attention_mask=(padded != tokens.pad).long().to(predictor.model.device),
-            max_new_tokens=LONGEST_ANSWER,
-            do_sample=False,
-            eos_token_id=tokens.eos,
-            pad_token_id=tokens.pad,
-        )
-        return processor.tokenizer.batch_decode(said[:, longest:], skip_special_tokens=True)
+        asked = [words_of_marks(q.marks, q.boxes, sizes) + q.text for q in quiz.questions]
+        return predictor.answer_blindly(asked, max_new_tokens=LONGEST_ANSWER)
 
     return answers
 
