@@ -13,13 +13,13 @@ from jaxtyping import Float
 from g2vlm.answering import Reasoning
 from g2vlm.data.questions import KINDS, MIN_VIEWS, Question, ask, seen_in
 from g2vlm.data.scenes import TEST_SEEDS, Rooms, rooms
+from g2vlm.eval.answers import choice_of, number_of
 from g2vlm.eval.metrics.answers import (
     Interval,
     Scores,
     macro_mean,
     mean_interval,
     mean_relative_accuracy,
-    score_of,
     wilson,
 )
 from g2vlm.marks import words_of_marks
@@ -136,6 +136,17 @@ def evaluate(answerer: Answerer, quizzes: Iterable[Quiz]) -> Report:
     return Report(
         overall, interval, {kind: _of_kind(found, is_choice[kind]) for kind, found in by_kind.items()}, by_kind
     )
+
+
+def score_of(text: str, truth: str, options: Sequence[str] = ()) -> float:
+    """What one answer is worth: 0 or 1 where the truth is the letter of an option, MRA where there are no options.
+
+    What cannot be read is wrong: an empty text never scores.
+    """
+    if options:
+        return float(choice_of(text, options) == truth)
+    said = number_of(text)
+    return float(mean_relative_accuracy(np.array([math.nan if said is None else said]), np.array([float(truth)]))[0])
 
 
 def _of_kind(scores: Float[np.ndarray, " questions"], is_choice: bool) -> KindScore:

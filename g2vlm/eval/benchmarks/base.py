@@ -99,7 +99,7 @@ class Figure:
     name: "overall", "micro", "groups/around"; value: in the scale that is usual for it (a public rule keeps its harness's).
     count: outcomes that went into it. entries: where the figure is a mean over entries of the mean over kinds of the mean over items of
     `metric`, times `scale`: ids of its items as [entries][kinds][items], from which intervals and paired differences are taken; None
-    where it is not such a mean.
+    where it is not such a mean. note: why there is no number; the value is NaN then, and never 0.
     """
 
     name: str
@@ -108,6 +108,7 @@ class Figure:
     metric: str = "score"
     scale: float = 1.0
     entries: Sequence[Sequence[Sequence[str]]] | None = field(default=None, repr=False)
+    note: str | None = None
 
 
 @dataclass(frozen=True)
