@@ -32,7 +32,7 @@ MAX_FRAMES = 32
 """Frames of a video that a system looks at, unless told otherwise."""
 
 CAUSES = 3
-"""So many ids of a kind are named in a message; the number of all stands beside them."""
+"""So many ids are named in a message."""
 
 
 class Model:
@@ -50,7 +50,8 @@ class Model:
         max_frames: int = MAX_FRAMES,
         seed: int = 0,
     ) -> None:
-        self.predictor, self.geometry, self.max_frames, self.seed = predictor, geometry, max_frames, seed
+        self.predictor, self.max_frames, self.seed = predictor, max_frames, seed
+        self.geometry: GeometryInput = geometry
         settings = {"geometry": geometry, "max_frames": max_frames, "seed": seed}
         self.about = About(kind, predictor.source, predictor.checkpoint_sha256, settings)
         self._read: tuple[tuple[Path, ...], Session] | None = None
@@ -122,8 +123,8 @@ def load_stock(source: Source, *, device: str = "auto", dtype: str = "auto") -> 
     )
     on = device_of(device)
     form: Any = ("bfloat16" if on.type == "cuda" else "float32") if dtype == "auto" else dtype
-    model = AutoModelForImageTextToText.from_pretrained(folder, dtype=getattr(torch, form)).to(on)
-    host = Host(model, NoPathway(), None)
+    model: Any = AutoModelForImageTextToText.from_pretrained(folder, dtype=getattr(torch, form))
+    host = Host(model.to(on), NoPathway(), None)
     return HostPredictor(host, processor, source=str(source), checkpoint_sha256=sha256_of(weight_files(folder)))
 
 
@@ -145,7 +146,7 @@ class RecordedAnswers:
                 raise ValueError(f"{file}:{number}: no {absent[0]!r} among {', '.join(row)}; rename the column")
         twice = [id for id, count in Counter(str(row["id"]) for row in rows).items() if count > 1]
         if twice:
-            raise ValueError(f"{file}: {named(twice, 'id occurs', 'ids occur')} more than once; keep one line of each")
+            raise ValueError(f"{file}: {len(twice)} ids occur more than once: {named(twice)}; keep one line of each")
         self.file = file
         self.answers: dict[str, Any] = {str(row["id"]): row["prediction"] for row in rows}
         self.about = About("recorded", str(file), sha256_of([file]))
@@ -155,7 +156,7 @@ class RecordedAnswers:
             raise Absent(f"no prediction in {self.file}")
         said = self.answers[item.id]
         if not isinstance(said, str):
-            raise ValueError(f"the prediction is {said!r} and no text")
+            raise ValueError(f"the prediction is {said!r} and no text")  # noqa: TRY004, a file and no type is wrong
         return said
 
     def unknown(self, items: Iterable[Item]) -> list[str]:
@@ -246,7 +247,7 @@ def _cameras(arrays: dict[str, np.ndarray], name: str) -> np.ndarray | None:
     return values
 
 
-def named(ids: Sequence[str], one: str, many: str) -> str:
-    """How many there are, and the first of them: "5 ids occur: a, b, c ..."."""
-    more = " ..." if len(ids) > CAUSES else ""
-    return f"{len(ids)} {one if len(ids) == 1 else many} ({', '.join(ids[:CAUSES])}{more})"
+def named(ids: Sequence[str]) -> str:
+    """The first of them: "a, b, c and 2 more"."""
+    rest = len(ids) - CAUSES
+    return ", ".join(ids[:CAUSES]) + (f" and {rest} more" if rest > 0 else "")

@@ -40,7 +40,7 @@ class Item:
     row: Mapping[str, Any] = field(repr=False)
 
     @property
-    def truth(self) -> Any:
+    def published_answer(self) -> Any:
         """What was published as the right answer; None where it is no part of the row, as in geometry."""
         return next((self.row[name] for name in TRUTHS if name in self.row), None)
 
@@ -128,13 +128,20 @@ class Benchmark(Protocol[Output_contra]):
     rules: by name; `corrected` is among them and is the default. parser_version: raised by hand whenever a rule changes what it returns.
     """
 
-    name: str
-    title: str
-    reference: str
-    licence: str
-    layout: str
-    rules: Mapping[str, Rule]
-    parser_version: int
+    @property
+    def name(self) -> str: ...
+    @property
+    def title(self) -> str: ...
+    @property
+    def reference(self) -> str: ...
+    @property
+    def licence(self) -> str: ...
+    @property
+    def layout(self) -> str: ...
+    @property
+    def rules(self) -> Mapping[str, Rule]: ...
+    @property
+    def parser_version(self) -> int: ...
 
     def items(self, data: Path) -> Sequence[Item]:
         """All items, in a fixed order. ValueError names a missing file or column, a duplicate id, or an empty set, and the cure."""
@@ -151,8 +158,8 @@ class Benchmark(Protocol[Output_contra]):
 
 @runtime_checkable
 class ListsFrames(Protocol):
-    """A benchmark that looks at frames of its own choice, which are kept in a list."""
+    """A benchmark that shows frames of its own choice."""
 
-    def frame_list_sha256(self, data: Path) -> str:
-        """Of the list that its items follow."""
+    def frame_list(self, items: Sequence[Any]) -> Mapping[str, Sequence[int] | None]:
+        """Numbers of the frames that its items show, by sequence."""
         ...

@@ -4,11 +4,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import numpy as np
-
+from g2vlm.eval.answers import choice_of, number_of
+from g2vlm.eval.benchmarks.asking import graded, ids_by, kind_of, mean_figure, with_metric
 from g2vlm.eval.benchmarks.base import CORRECTED, Figure, Item, Outcome, QuestionItem, Rule
-from g2vlm.eval.metrics.answers import choice_of, number_of, score_of
-from g2vlm.eval.questions import LONGEST_ANSWER, entries_of, held_out
+from g2vlm.eval.questions import LONGEST_ANSWER, entries_of, held_out, score_of
 from g2vlm.pictures import Photo
 
 COUNT, VIEWS, SIZE = 480, 4, 168
@@ -66,30 +65,18 @@ class RoomQuestions:
         answer, options = item.row["answer"], item.row["options"]
         number = number_of(output)
         said = choice_of(output, options) if options else None if number is None else f"{number:g}"
-        if said is None:
-            wanted = f"one of {', '.join(options)}" if options else "a number"
-            return Outcome(item.kind, "unparsed", {"score": 0.0}, note=f"holds not {wanted}")
-        return Outcome(item.kind, "scored", {"score": score_of(output, answer, options)}, said)
+        return graded(item, said, score_of(output, answer, options))
 
     def figures(self, items: Sequence[Item], outcomes: Mapping[str, Outcome], rule: str = CORRECTED) -> list[Figure]:
-        by_kind: dict[str, list[str]] = {}
-        for item in items:
-            if item.id in outcomes and "score" in outcomes[item.id].scores:
-                by_kind.setdefault(item.kind, []).append(item.id)
-        if not by_kind:
-            return []
-        kinds = sorted(by_kind)
-        macro = [[by_kind[kind] for kind in entry] for entry in entries_of(kinds)]
-        all_ids = [id for kind in kinds for id in by_kind[kind]]
-        figures = [("overall", macro), ("micro", [[all_ids]]), *((kind, [[by_kind[kind]]]) for kind in kinds)]
-        return [_figure(name, entries, outcomes) for name, entries in figures]
-
-
-def _figure(name: str, entries: list[list[list[str]]], outcomes: Mapping[str, Outcome]) -> Figure:
-    means = [[np.mean([outcomes[id].scores["score"] for id in kind]) for kind in entry] for entry in entries]
-    value = float(np.mean([np.mean(entry) for entry in means]))
-    count = sum(len(kind) for entry in entries for kind in entry)
-    return Figure(name, 100 * value, count, scale=100.0, entries=entries)
+        """In percent. overall: the mean over kinds, the directions together as one of them."""
+        by_kind = ids_by(with_metric([item for item in items if item.id in outcomes], outcomes), kind_of)
+        entries = {
+            "overall": [[by_kind[kind] for kind in entry] for entry in entries_of(by_kind)],
+            "micro": [[[id for ids in by_kind.values() for id in ids]]],
+            "macro": [[ids] for ids in by_kind.values()],
+            **{f"groups/{kind}": [[ids]] for kind, ids in by_kind.items()},
+        }
+        return [mean_figure(name, outcomes, each, scale=100.0) for name, each in entries.items()]
 
 
 ROOMS = RoomQuestions()

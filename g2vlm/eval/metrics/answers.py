@@ -53,11 +53,15 @@ def mean_interval(scores: Float[np.ndarray, " questions"]) -> Interval:
     return _around(float(scores.mean()), _variance_of_mean(scores))
 
 
-def macro_mean(scores: Scores, entries: Entries) -> tuple[float, Interval]:
-    """Mean over entries, each the mean over its kinds of questions."""
+UNIT = Interval(0.0, 1.0)
+"""Where scores of answers lie."""
+
+
+def macro_mean(scores: Scores, entries: Entries, bounds: Interval = UNIT) -> tuple[float, Interval]:
+    """Mean over entries, each the mean over its kinds of questions. bounds: of scores."""
     mean = sum(weight * float(scores[kind].mean()) for kind, weight in _weights(entries).items())
-    variance = sum(weight**2 * _variance_of_mean(scores[kind]) for kind, weight in _weights(entries).items())
-    return mean, _around(mean, variance)
+    variance = sum(weight**2 * _variance_of_mean(scores[kind], bounds) for kind, weight in _weights(entries).items())
+    return mean, _around(mean, variance, bounds)
 
 
 def paired_difference(
@@ -81,11 +85,12 @@ def _weights(entries: Entries) -> dict[str, float]:
     return {kind: 1 / len(entries) / len(entry) for entry in entries for kind in entry}
 
 
-def _variance_of_mean(scores: Float[np.ndarray, " questions"]) -> float:
-    """Unbiased; of a single score in [0, 1], the largest that there can be."""
-    return float(scores.var(ddof=1)) / len(scores) if len(scores) > 1 else 0.25
+def _variance_of_mean(scores: Float[np.ndarray, " questions"], bounds: Interval = UNIT) -> float:
+    """Unbiased; of a single score, the largest that there can be."""
+    largest = ((bounds.high - bounds.low) / 2) ** 2
+    return float(scores.var(ddof=1)) / len(scores) if len(scores) > 1 else largest
 
 
-def _around(mean: float, variance: float) -> Interval:
+def _around(mean: float, variance: float, bounds: Interval = UNIT) -> Interval:
     half = Z * math.sqrt(variance)
-    return Interval(max(mean - half, 0.0), min(mean + half, 1.0))
+    return Interval(max(mean - half, bounds.low), min(mean + half, bounds.high))
