@@ -2,9 +2,10 @@
 
 import hashlib
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 from zipfile import BadZipFile
 
@@ -16,7 +17,7 @@ from transformers import AutoConfig, AutoModelForImageTextToText, Qwen2VLImagePr
 from g2vlm.answering import Session
 from g2vlm.atomic import read_lines
 from g2vlm.eval.benchmarks.base import Item, QuestionItem
-from g2vlm.eval.protocol import About, Absent
+from g2vlm.eval.protocol import About, Absent, Setting
 from g2vlm.host import FAMILIES, Host
 from g2vlm.host_predictor import HostPredictor
 from g2vlm.host_processor import read_host_processor
@@ -24,7 +25,7 @@ from g2vlm.hub import Source, device_of, find, sha256_of, weight_files
 from g2vlm.marks import words_of_marks
 from g2vlm.pathway_config import NoPathway
 from g2vlm.pictures import Photo
-from g2vlm.predictor import Answering
+from g2vlm.predictor import Answering, Predictor
 from g2vlm.records import Reconstruction
 from g2vlm.speaking import GeometryInput
 
@@ -38,7 +39,8 @@ CAUSES = 3
 class Model:
     """A model that looks and answers, greedily and one item at a time.
 
-    kind: how reports call it. geometry: what the geometric encoder sees, see `speaking.GeometryInput`.
+    kind: how reports call it. geometry: what the geometric encoder sees, see `speaking.GeometryInput`. reading: options that it was
+    loaded with, for the report.
     """
 
     def __init__(
@@ -49,10 +51,11 @@ class Model:
         geometry: GeometryInput = "on",
         max_frames: int = MAX_FRAMES,
         seed: int = 0,
+        reading: Mapping[str, Setting] = MappingProxyType({}),
     ) -> None:
         self.predictor, self.max_frames, self.seed = predictor, max_frames, seed
         self.geometry: GeometryInput = geometry
-        settings = {"geometry": geometry, "max_frames": max_frames, "seed": seed}
+        settings = {"geometry": geometry, "max_frames": max_frames, "seed": seed, **reading, **form_of(predictor)}
         self.about = About(kind, predictor.source, predictor.checkpoint_sha256, settings)
         self._read: tuple[tuple[Path, ...], Session] | None = None
 
@@ -85,13 +88,21 @@ class TextOnly:
 
     def __init__(self, predictor: Answering, *, kind: str = "ours") -> None:
         self.predictor = predictor
-        self.about = About(kind, predictor.source, predictor.checkpoint_sha256, {"media": "withheld"})
+        settings = {"media": "withheld", **form_of(predictor)}
+        self.about = About(kind, predictor.source, predictor.checkpoint_sha256, settings)
 
     def answer(self, item: QuestionItem) -> str:
         has_marks = bool(item.marks or item.boxes)  # said in parts of the pictures' sides, which have to be read for it
         sizes = [photo.size for photo in seen(item, MAX_FRAMES)] if has_marks else []
         words = words_of_marks(item.marks, item.boxes, sizes) + item.prompt
         return self.predictor.answer_blindly([words], system=item.system, max_new_tokens=item.max_new_tokens)[0]
+
+
+def form_of(predictor: Answering) -> dict[str, str]:
+    """Where a model computes, and in which numbers: the last digits of what it says depend on both."""
+    assert isinstance(predictor, Predictor | HostPredictor)
+    model: Any = predictor.model if isinstance(predictor, Predictor) else predictor.host.model
+    return {"device": model.device.type, "dtype": str(model.dtype).removeprefix("torch.")}
 
 
 def seen(item: Item, max_frames: int) -> Sequence[Photo]:

@@ -79,14 +79,10 @@ class Reconstructs(Protocol):
 
 def require_fits(system: System, item: Item) -> None:
     """ValueError for a system without the method that an item asks for."""
-    if isinstance(item, QuestionItem) and not isinstance(system, Answers):
-        raise ValueError(
-            f"{system.about.source} answers no questions, which this benchmark asks; choose another system"
-        )
-    if not isinstance(item, QuestionItem) and not isinstance(system, Reconstructs):
-        raise ValueError(
-            f"{system.about.source} reconstructs nothing, which this benchmark asks for; choose another system"
-        )
+    is_question, name = isinstance(item, QuestionItem), system.about.source
+    lack = "answers no questions" if is_question else "reconstructs nothing"
+    if not isinstance(system, Answers if is_question else Reconstructs):
+        raise ValueError(f"{name} {lack}, which this benchmark asks for; choose another system")  # noqa: TRY004, it is not typed
 
 
 def output_of(system: System, item: Item) -> Any:

@@ -192,20 +192,20 @@ def _section(name: str, part: Mapping[str, Any]) -> list[str]:
     lines = [
         f"## {name}: {part['title']}",
         "",
-        f"{part['num_asked']} of {part['num_items']} items: {counts}. Rule `{rule['name']}` ({rule['source']}), parser version "
-        f"{part['parser_version']}.",
+        f"{part['num_asked']} of {part['num_items']} items: {counts}.",
+        f"Rule `{rule['name']}` ({rule['source']}), parser version {part['parser_version']}.",
         f"Question set `{part['question_set_sha256']}`.",
     ]
     lines += [f"Frame list `{part['frame_list_sha256']}`."] if part["frame_list_sha256"] else []
     rows = [
         [
-            figure["name"],
-            number(figure["value"]),
-            between(figure["interval"]),
-            str(figure["count"]),
-            figure["note"] or "",
+            x["name"],
+            number(x["value"], x["scale"]),
+            between(x["interval"], x["scale"]),
+            str(x["count"]),
+            x["note"] or "",
         ]
-        for figure in part["figures"]
+        for x in part["figures"]
     ]
     lines += ["", *markdown(["figure", "value", "95 % interval", "items", ""], rows)]
     for status, notes in part["told"].items():
@@ -213,15 +213,15 @@ def _section(name: str, part: Mapping[str, Any]) -> list[str]:
     return lines
 
 
-def number(value: float | None) -> str:
-    """With four digits that mean something, and two places at least where it is a percentage."""
+def number(value: float | None, scale: float) -> str:
+    """A percentage with two places, anything else with four digits."""
     if value is None:
         return "-"
-    return f"{value:.2f}" if abs(value) >= 10 else f"{value:.4g}"
+    return f"{value:.2f}" if scale == 100 else f"{value:.4g}"
 
 
-def between(interval: Iterable[float] | None) -> str:
-    return "-" if interval is None else " .. ".join(number(value) for value in interval)
+def between(interval: Iterable[float] | None, scale: float) -> str:
+    return "-" if interval is None else " .. ".join(number(value, scale) for value in interval)
 
 
 def _text(value: object) -> str:
