@@ -76,7 +76,10 @@ def leading_letter(reply: str) -> str:
 
 STOCK_PHRASES = (
     *("The best answer is", "The correct answer is", "The answer is", "The answer"),
-    *("The best option isThe correct option is", "Best answer:Best option:"),  # two commas are missing in the public lists
+    *(
+        "The best option isThe correct option is",
+        "Best answer:Best option:",
+    ),  # two commas are missing in the public lists
 )
 
 
