@@ -7,6 +7,7 @@ PROMPTS = MappingProxyType(
         # Ours and the released model's.
         "system": "You are a helpful assistant.",
         "reconstruction": "Reconstruct the 3D scene.",
+        "answer_line": "Think it through first. Then end with a line that gives the letter of the right option, like this:\nAnswer: A",
         # lmms-eval: VSI-Bench and SPAR-Bench, before (the first) and after the question.
         "video_frames": "These are frames of a video.",
         "choice": "Answer with the option's letter from the given choices directly.",

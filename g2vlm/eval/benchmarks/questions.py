@@ -1,5 +1,12 @@
 """All benchmarks of questions, in the order in which they are listed for people."""
 
 from g2vlm.eval.benchmarks.asking import QuestionBenchmark
+from g2vlm.eval.benchmarks.blink import BLINK_SPATIAL
+from g2vlm.eval.benchmarks.mindcube import MINDCUBE
+from g2vlm.eval.benchmarks.omnispatial import OMNISPATIAL
+from g2vlm.eval.benchmarks.openeqa import OPENEQA
+from g2vlm.eval.benchmarks.scanqa import SCANQA
+from g2vlm.eval.benchmarks.sqa3d import SQA3D
+from g2vlm.eval.benchmarks.vsibench import VSIBENCH
 
-QUESTIONS: tuple[QuestionBenchmark, ...] = ()
+QUESTIONS: tuple[QuestionBenchmark, ...] = (VSIBENCH, BLINK_SPATIAL, MINDCUBE, OMNISPATIAL, SCANQA, SQA3D, OPENEQA)
