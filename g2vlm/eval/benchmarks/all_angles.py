@@ -3,11 +3,21 @@
 from collections.abc import Mapping
 from pathlib import Path
 
-from g2vlm.eval.benchmarks.asking import QuestionBenchmark, QuestionRule, Row, field_of, lettered, means, named
-from g2vlm.eval.benchmarks.base import CORRECTED, QuestionItem
-from g2vlm.eval.benchmarks.choices import CAREFUL, careful_choice, public_choice
+from g2vlm.eval.benchmarks.asking import (
+    QuestionBenchmark,
+    QuestionRule,
+    Reply,
+    Row,
+    choosing,
+    field_of,
+    graded,
+    lettered,
+    means,
+    named,
+)
+from g2vlm.eval.benchmarks.base import CORRECTED, Item, Outcome, QuestionItem
 from g2vlm.eval.benchmarks.pictures import pictures_of
-from g2vlm.eval.public_answers import inferred_option
+from g2vlm.eval.public_answers import REFUSED, inferred_option
 from g2vlm.prompts import PROMPTS
 
 LETTERS = "ABCD"
@@ -20,7 +30,7 @@ def item_of(row: Row, data: Path, index: int) -> QuestionItem:
     options = options_of(row)
     question = question_alone(field_of(row, "question"), options)
     prompt = "\n".join([f"Question: {question}", "Options:", *lettered(options.values()), PROMPTS["all_angles"]])
-    return QuestionItem(id, kind, pictures_of(row, "image_path", data, id), row, prompt, max_new_tokens=2048)
+    return QuestionItem(id, kind, pictures_of(row, "image_path", data, id), row, prompt, 2048, PROMPTS["system"])
 
 
 def options_of(row: Row) -> dict[str, str]:
@@ -35,20 +45,22 @@ def question_alone(question: str, options: Mapping[str, str]) -> str:
     return question.strip().replace(",", "").strip()
 
 
-def truth_of(item: QuestionItem) -> str:
+def truth_of(item: Item) -> str:
     return item.row["answer"]
 
 
-def _public(name: str, *, doubts_articles: bool) -> QuestionRule:
-    return QuestionRule(
-        name,
+def public_rule(name: str, *, doubts_articles: bool) -> QuestionRule:
+    """As VLMEvalKit matches without a judge; doubts_articles is what the environment variable VERBOSE does."""
+
+    def score(item: QuestionItem, reply: Reply) -> Outcome:
+        said = inferred_option(str(reply.text), options_of(item.row), doubts_articles=doubts_articles)
+        return graded(item, None if said == REFUSED else said, said == truth_of(item))
+
+    source = (
         "Chenyu-Wang567/All-Angles-Bench, VLMEvalkit/vlmeval/utils/matching_util.py as zl3466/all_angles_bench 6644d20 has it, can_infer, "
-        f"without a judge; environment variable VERBOSE {'set' if doubts_articles else 'not set'}",
-        score=public_choice(
-            lambda item, text: inferred_option(text, options_of(item.row), doubts_articles=doubts_articles), truth_of
-        ),
-        figures=means,
+        f"without a judge; environment variable VERBOSE {'set' if doubts_articles else 'not set'}"
     )
+    return QuestionRule(name, source, score=score, figures=means)
 
 
 ALL_ANGLES_BENCH = QuestionBenchmark(
@@ -63,12 +75,12 @@ ALL_ANGLES_BENCH = QuestionBenchmark(
     rules=named(
         QuestionRule(
             CORRECTED,
-            CAREFUL,
-            score=careful_choice(lambda item: [*options_of(item.row).values()], truth_of),
+            "a careful reader of letters, and of the words of an option",
+            score=choosing(lambda item: [*options_of(item.row).values()], truth_of),
             figures=means,
         ),
-        _public("public_official", doubts_articles=False),
-        _public("public_official_verbose", doubts_articles=True),
+        public_rule("public_official", doubts_articles=False),
+        public_rule("public_official_verbose", doubts_articles=True),
         public="public_official",
     ),
 )

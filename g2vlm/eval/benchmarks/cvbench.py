@@ -10,6 +10,8 @@ from g2vlm.eval.benchmarks.asking import (
     QuestionBenchmark,
     QuestionRule,
     Row,
+    choosing,
+    comparing,
     field_of,
     ids_by,
     kind_of,
@@ -20,8 +22,7 @@ from g2vlm.eval.benchmarks.asking import (
     with_metric,
 )
 from g2vlm.eval.benchmarks.base import CORRECTED, Figure, Item, QuestionItem
-from g2vlm.eval.benchmarks.choices import CAREFUL, careful_choice, public_choice
-from g2vlm.eval.benchmarks.pictures import pictures_of
+from g2vlm.eval.benchmarks.pictures import pictures_of, without
 from g2vlm.eval.public_answers import first_capital, leading_letter
 from g2vlm.prompts import PROMPTS
 
@@ -36,10 +37,15 @@ def item_of(row: Row, data: Path, index: int) -> QuestionItem:
     if len(field_of(row, "answer").strip("()")) != 1:
         raise BadRow("answer is no letter in brackets", row["answer"])
     prompt = [PROMPTS["video_frames"], field_of(row, "question"), "Options:", *lettered(choices), PROMPTS["choice"]]
-    return QuestionItem(id, task, pictures_of(row, "image", data, id), row, "\n".join(prompt), max_new_tokens=16)
+    pictures = pictures_of(row, "image", data, id)
+    return QuestionItem(id, task, pictures, without(row, "image"), "\n".join(prompt), 16, PROMPTS["system"])
 
 
-def truth_of(item: QuestionItem) -> str:
+def choices_of(item: Item) -> Sequence[str]:
+    return item.row["choices"]
+
+
+def truth_of(item: Item) -> str:
     return item.row["answer"].strip("()")
 
 
@@ -103,21 +109,21 @@ CV_BENCH = QuestionBenchmark(
     rules=named(
         QuestionRule(
             CORRECTED,
-            CAREFUL,
-            score=careful_choice(lambda item: item.row["choices"], truth_of),
+            "a careful reader of letters, and of the words of a choice",
+            score=choosing(choices_of, truth_of),
             figures=figures_with(),
         ),
         QuestionRule(
             "public_lmms_eval",
             "EvolvingLMMs-Lab/lmms-eval bce8e24, lmms_eval/tasks/cv_bench/utils.py, cv_bench_process_results and "
             "cv_bench_aggregate_results: overall is the mean over all items, 0-1",
-            score=public_choice(lambda _, text: leading_letter(text), truth_of),
+            score=comparing(leading_letter, truth_of),
             figures=figures_with(is_halved=False, is_whole=True, scale=1, group_scale=1),
         ),
         QuestionRule(
             "public_spatialstack",
             "SpatialStack, src/lmms_eval/tasks/cvbench/utils.py as vgg-llm/Point3R-LLM 7e49242 has it: overall 0-100, groups 0-1",
-            score=public_choice(lambda _, text: first_capital(text), truth_of),
+            score=comparing(first_capital, truth_of),
             figures=figures_with(is_whole=True, group_scale=1),
         ),
         public="public_spatialstack",

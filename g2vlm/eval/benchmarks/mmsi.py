@@ -4,10 +4,19 @@ from pathlib import Path
 
 from g2vlm.data.rows import BadRow
 from g2vlm.eval.answers import letter_of
-from g2vlm.eval.benchmarks.asking import QuestionBenchmark, QuestionRule, Reply, Row, field_of, graded, means, named
-from g2vlm.eval.benchmarks.base import CORRECTED, Outcome, QuestionItem
-from g2vlm.eval.benchmarks.choices import public_choice
-from g2vlm.eval.benchmarks.pictures import pictures_of
+from g2vlm.eval.benchmarks.asking import (
+    QuestionBenchmark,
+    QuestionRule,
+    Reply,
+    Row,
+    comparing,
+    field_of,
+    graded,
+    means,
+    named,
+)
+from g2vlm.eval.benchmarks.base import CORRECTED, Item, Outcome, QuestionItem
+from g2vlm.eval.benchmarks.pictures import pictures_of, without
 from g2vlm.eval.public_answers import kit_letter, quoted_letter, quoted_letter_of_any_case
 from g2vlm.prompts import PROMPTS
 
@@ -20,10 +29,11 @@ def item_of(row: Row, data: Path, index: int) -> QuestionItem:
     if len(field_of(row, "answer").strip()) != 1:
         raise BadRow("answer is no letter", row["answer"])
     prompt = field_of(row, "question").strip() + PROMPTS["mmsi"]
-    return QuestionItem(id, kind, pictures_of(row, "images", data, id), row, prompt, max_new_tokens=2048)
+    pictures = pictures_of(row, "images", data, id)
+    return QuestionItem(id, kind, pictures, without(row, "images"), prompt, 2048, PROMPTS["system"])
 
 
-def truth_of(item: QuestionItem) -> str:
+def truth_of(item: Item) -> str:
     return item.row["answer"].strip().upper()
 
 
@@ -51,25 +61,25 @@ MMSI_BENCH = QuestionBenchmark(
         QuestionRule(
             "public_official",
             "InternRobotics/MMSI-Bench 026beb1, README.md, Answer Extraction; no judge is asked where it finds nothing",
-            score=public_choice(lambda _, text: quoted_letter(text), truth_of),
+            score=comparing(quoted_letter, truth_of),
             figures=means,
         ),
         QuestionRule(
             "public_lmms_eval",
             "EvolvingLMMs-Lab/lmms-eval 0.7.3, lmms_eval/tasks/mmsi_bench/utils.py, msr_process_results",
-            score=public_choice(lambda _, text: quoted_letter_of_any_case(text), truth_of),
+            score=comparing(quoted_letter_of_any_case, truth_of),
             figures=means,
         ),
         QuestionRule(
             "public_spatialstack",
             "SpatialStack, src/lmms_eval/tasks/mmsibench/utils.py of phamquandung/SpatialStack e39601e, msr_process_results",
-            score=public_choice(lambda _, text: quoted_letter(text), truth_of),
+            score=comparing(quoted_letter, truth_of),
             figures=means,
         ),
         QuestionRule(
             "public_vlmevalkit",
             "open-compass/VLMEvalKit 59d73ed, vlmeval/dataset/mmsibench.py, MMSIBench.evaluate (compute_mcq_score)",
-            score=public_choice(lambda _, text: kit_letter(text), truth_of),
+            score=comparing(kit_letter, truth_of),
             figures=means,
         ),
         public="public_official",

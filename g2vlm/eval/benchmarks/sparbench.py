@@ -25,7 +25,7 @@ from g2vlm.eval.benchmarks.asking import (
     with_metric,
 )
 from g2vlm.eval.benchmarks.base import CORRECTED, Figure, Item, Outcome, QuestionItem
-from g2vlm.eval.benchmarks.pictures import pictures_of
+from g2vlm.eval.benchmarks.pictures import pictures_of, without
 from g2vlm.eval.metrics.answers import mean_relative_accuracy
 from g2vlm.prompts import PROMPTS
 
@@ -75,7 +75,8 @@ def item_of(row: Row, data: Path, index: int) -> QuestionItem:
         prompt = f"\n{question}\n{PROMPTS['spar_boxes'] if task in MATCHES else ''}\n{PROMPTS['choice']}"
     else:
         raise BadRow("its task is none of SPAR-Bench's", task)
-    return QuestionItem(id, task, pictures_of(row, "image", data, id), row, prompt, max_new_tokens=100)
+    pictures = pictures_of(row, "image", data, id)
+    return QuestionItem(id, task, pictures, without(row, "image"), prompt, 100, PROMPTS["system"])
 
 
 # --- what replies say -------------------------------------------------------------------------------------------------

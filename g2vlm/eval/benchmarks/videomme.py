@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 from g2vlm.data.rows import BadRow
@@ -13,6 +14,8 @@ from g2vlm.eval.benchmarks.asking import (
     Reply,
     Row,
     Scorer,
+    choosing,
+    comparing,
     field_of,
     ids_by,
     in_scale,
@@ -22,7 +25,6 @@ from g2vlm.eval.benchmarks.asking import (
     with_metric,
 )
 from g2vlm.eval.benchmarks.base import CORRECTED, Figure, Item, Outcome, QuestionItem
-from g2vlm.eval.benchmarks.choices import CAREFUL, careful_choice, public_choice
 from g2vlm.eval.public_answers import first_capital, ranked_letter
 from g2vlm.prompts import PROMPTS
 
@@ -42,7 +44,7 @@ def item_of(row: Row, data: Path, index: int) -> QuestionItem:
     lines = [PROMPTS["videomme_instruction"], field_of(row, "question"), *field_of(row, "options", list)]
     prompt = "\n".join([*lines, PROMPTS["videomme"]])
     video = video_of(field_of(row, "videoID"), data)
-    return QuestionItem(id, duration, (video,), row, prompt, max_new_tokens=16)
+    return QuestionItem(id, duration, (video,), row, prompt, 16, PROMPTS["system"])
 
 
 def video_of(name: str, data: Path) -> Path:
@@ -51,11 +53,11 @@ def video_of(name: str, data: Path) -> Path:
     return next((place for place in places if place.is_file()), places[0])
 
 
-def truth_of(item: QuestionItem) -> str:
+def truth_of(item: Item) -> str:
     return item.row["answer"]
 
 
-def options_of(item: QuestionItem) -> list[str]:
+def options_of(item: Item) -> list[str]:
     """Texts of the options, which are published with their letters: "A. Apples."."""
     return [
         option.removeprefix(f"{letter}.").strip() for letter, option in zip(LETTERS, item.row["options"], strict=False)
@@ -86,6 +88,7 @@ def by_columns(figures: Aggregator) -> Aggregator:
     return more
 
 
+_first_capital = comparing(partial(first_capital, letters=LETTERS), truth_of)
 _figures = in_scale(100, by_columns(means))
 
 VIDEO_MME = QuestionBenchmark(
@@ -98,24 +101,29 @@ VIDEO_MME = QuestionBenchmark(
     files=("videomme/test-*.parquet", "test-*.parquet", "*.parquet", "*.jsonl"),
     item_of=item_of,
     rules=named(
-        QuestionRule(CORRECTED, CAREFUL, score=careful_choice(options_of, truth_of), figures=_figures),
+        QuestionRule(
+            CORRECTED,
+            "a careful reader of letters, and of the words of an option",
+            score=choosing(options_of, truth_of),
+            figures=_figures,
+        ),
         QuestionRule(
             "public_lmms_eval",
             "EvolvingLMMs-Lab/lmms-eval 0.7.3, lmms_eval/tasks/videomme/utils.py, videomme_process_results (extract_mcq_answer)",
-            score=public_choice(lambda _, text: ranked_letter(text, LETTERS), truth_of),
+            score=comparing(ranked_letter, truth_of),
             figures=_figures,
         ),
         QuestionRule(
             "public_spatialstack",
             "SpatialStack, src/lmms_eval/tasks/videomme/utils.py of phamquandung/SpatialStack f1c3dd8, videomme_process_results; lmms-eval "
             "read replies in this way until 0696573",
-            score=public_choice(lambda _, text: first_capital(text, LETTERS), truth_of),
+            score=_first_capital,
             figures=_figures,
         ),
         QuestionRule(
             "public_official",
             "BradyFU/Video-MME 4e7566d, evaluation/eval_your_results.py: read like SpatialStack's, but what is not read counts nowhere",
-            score=answered_only(public_choice(lambda _, text: first_capital(text, LETTERS), truth_of)),
+            score=answered_only(_first_capital),
             figures=_figures,
         ),
         public="public_spatialstack",
