@@ -8,6 +8,7 @@ from typing import Any
 
 from g2vlm.data.rows import BadRow
 from g2vlm.data.vqa import rows_of
+from g2vlm.eval.answers import choice_of
 from g2vlm.eval.benchmarks.base import CORRECTED, Figure, Item, Outcome, QuestionItem, Rule
 
 Row = Mapping[str, Any]
@@ -51,7 +52,7 @@ class QuestionBenchmark:
     """A benchmark of questions; see `base.Benchmark`.
 
     files: patterns below the data folder; the first that matches anything holds the rows. item_of: an item from a row, the folder and the
-    number of the row; it raises BadRow for what cannot be used.
+    number of the row; None for a row that is not asked here, BadRow for what cannot be used.
     """
 
     name: str
@@ -60,7 +61,7 @@ class QuestionBenchmark:
     licence: str
     layout: str
     files: tuple[str, ...]
-    item_of: Callable[[Row, Path, int], QuestionItem] = field(repr=False)
+    item_of: Callable[[Row, Path, int], QuestionItem | None] = field(repr=False)
     rules: Mapping[str, QuestionRule] = field(repr=False)
     parser_version: int = 1
 
@@ -75,6 +76,8 @@ class QuestionBenchmark:
                     item = self.item_of(rows[index], data, len(found))
                 except BadRow as error:
                     raise ValueError(f"{place}: {error}; download the file again") from error
+                if item is None:
+                    continue
                 if item.id in found:
                     raise ValueError(f"{place}: id {item.id} is there twice; keep one of the two rows")
                 found[item.id] = item
@@ -94,7 +97,7 @@ class QuestionBenchmark:
         return self._rule(rule).score(item, reply)
 
     def figures(self, items: Sequence[Item], outcomes: Outcomes, rule: str = CORRECTED) -> list[Figure]:
-        return self._rule(rule).figures([item for item in items if item.id in outcomes], outcomes)
+        return self._rule(rule).figures(items, outcomes)
 
     def _rule(self, name: str) -> QuestionRule:
         if name not in self.rules:
@@ -148,12 +151,32 @@ def failed(item: Item, note: str, extracted: str | None = None) -> Outcome:
     return Outcome(item.kind, "failed", {}, extracted, note)
 
 
+def choosing(options_of: Callable[[Item], Sequence[str]], truth_of: Callable[[Item], str]) -> Scorer:
+    """A careful reader finds the option; truth_of gives its letter."""
+
+    def score(item: QuestionItem, reply: Reply) -> Outcome:
+        said = choice_of(reply.text or "", options_of(item))
+        return graded(item, said, said == truth_of(item))
+
+    return score
+
+
+def comparing(extract: Callable[[str], str | None], truth_of: Callable[[Item], str]) -> Scorer:
+    """What a harness reads out of a reply has to be the truth to the letter."""
+
+    def score(item: QuestionItem, reply: Reply) -> Outcome:
+        said = extract(reply.text or "")
+        return graded(item, said, said == truth_of(item))
+
+    return score
+
+
 # --- figures ----------------------------------------------------------------------------------------------------------
 
 
 def with_metric(items: Iterable[Item], outcomes: Outcomes, metric: str = "score") -> list[Item]:
-    """Items that a mean is over: those that were neither skipped nor failed."""
-    return [item for item in items if metric in outcomes[item.id].scores]
+    """Items that a mean is over: those that were answered, and neither skipped nor failed."""
+    return [item for item in items if item.id in outcomes and metric in outcomes[item.id].scores]
 
 
 def ids_by(items: Iterable[Item], group_of: Callable[[Item], str | None]) -> dict[str, list[str]]:
