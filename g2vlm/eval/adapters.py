@@ -98,6 +98,14 @@ class TextOnly:
         return self.predictor.answer_blindly([words], system=item.system, max_new_tokens=item.max_new_tokens)[0]
 
 
+def geometry_inputs(predictor: Answering) -> tuple[GeometryInput, ...]:
+    """What a model's geometric encoder can be shown in turn, to see what it is good for; "on" alone where there is none."""
+    assert isinstance(predictor, Predictor | HostPredictor)
+    if predictor.host is None:
+        return ("on", "off", "blank", "shuffled")
+    return ("on",) if predictor.host.encoder is None else ("on", "blank", "shuffled")
+
+
 def form_of(predictor: Answering) -> dict[str, str]:
     """Where a model computes, and in which numbers: the last digits of what it says depend on both."""
     assert isinstance(predictor, Predictor | HostPredictor)

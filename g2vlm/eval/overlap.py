@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from g2vlm.data.rows import BadRow
 from g2vlm.data.vqa import PLACES, QuestionFile, VqaRow
 from g2vlm.eval.benchmarks.base import Item, QuestionItem
 from g2vlm.eval.shortcuts import normalised

@@ -11,6 +11,9 @@ from g2vlm.eval.comparison import markdown
 from g2vlm.eval.metrics.answers import Interval, paired_difference
 from g2vlm.eval.report import Report, between, number
 
+DRAWS = 2000
+"""Of the bootstrap: more would not fit into memory with the questions of the larger benchmarks."""
+
 SAME = ("question_set_sha256", "frame_list_sha256", "parser_version")
 """What must be equal in two reports for their scores to be pairs; so must the rule's name."""
 
@@ -82,7 +85,7 @@ def _pair(
     scores = [
         {key: np.array([each[id][metric] for id in ids]) for key, ids in groups.items()} for each in (ours, theirs)
     ]
-    difference, interval = paired_difference(scores[0], scores[1], entries)
+    difference, interval = paired_difference(scores[0], scores[1], entries, draws=DRAWS)
     means = [
         scale * math.fsum(each[key].mean() / len(entry) / len(entries) for entry in entries for key in entry)
         for each in scores
@@ -113,3 +116,21 @@ def as_table(found: Sequence[Pair], names: tuple[str, str] = ("A", "B")) -> str:
             ]
         )
     return "\n".join(markdown(columns, rows))
+
+
+def beside(ways: Mapping[str, Sequence[Pair]], of: str) -> str:
+    """Markdown: the overall figure of several ways of asking, each paired with the first. of: what was asked."""
+    rows = []
+    for way, found in ways.items():
+        pair = next(pair for pair in found if pair.figure == "overall")
+        rows.append(
+            [
+                way,
+                number(pair.theirs, pair.scale),
+                number(pair.difference, pair.scale),
+                between(pair.interval, pair.scale),
+                str(pair.count),
+            ]
+        )
+    first = next(iter(ways))
+    return "\n".join([of, "", *markdown(["way", "overall", f"{first} - way", "95 % interval", "items"], rows)])

@@ -34,15 +34,20 @@ ANY = Interval(-math.inf, math.inf)
 Report = Mapping[str, Any]
 
 
-def write_report(folder: Path, evaluations: Sequence[Evaluation], source: str, limit: int | None) -> Report:
-    """Both files, and what is in the first; source: the system's, as it was given."""
-    report = report_of(evaluations, source, limit)
+def write_report(
+    folder: Path, evaluations: Sequence[Evaluation], source: str, *, limit: int | None = None, notes: Sequence[str] = ()
+) -> Report:
+    """Both files, and what is in the first; see `report_of`."""
+    report = report_of(evaluations, source, limit=limit, notes=notes)
     write_whole(folder / REPORT, json.dumps(report, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
     write_whole(folder / PAGE, page_of(report))
     return report
 
 
-def report_of(evaluations: Sequence[Evaluation], source: str, limit: int | None) -> Report:
+def report_of(
+    evaluations: Sequence[Evaluation], source: str, *, limit: int | None = None, notes: Sequence[str] = ()
+) -> Report:
+    """All of report.json. source: the system's, as it was given. notes: what else a reader has to know."""
     first = evaluations[0].terms
     parts = {each.benchmark.name: _part(each, limit) for each in evaluations}
     incomplete = [f"{name}: {reason}" for name, part in parts.items() for reason in part["incomplete"]]
@@ -50,6 +55,7 @@ def report_of(evaluations: Sequence[Evaluation], source: str, limit: int | None)
         "format": FORMAT,
         "complete": not incomplete,
         "incomplete": incomplete,
+        "notes": [*notes],
         "system": {"source": source, **first["system"]},
         "versions": first["versions"],
         "seed": first["seed"],
@@ -171,6 +177,7 @@ def page_of(report: Report) -> str:
         lines += ["Complete: every item was asked, and none failed."]
     else:
         lines += ["**Not complete:**", "", *(f"- {reason}" for reason in report["incomplete"])]
+    lines += ["", *(f"Note: {note}" for note in report["notes"])] if report["notes"] else []
     for name, part in report["benchmarks"].items():
         lines += ["", *_section(name, part)]
     settings = {

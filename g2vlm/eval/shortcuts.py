@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from g2vlm.eval.benchmarks.base import CORRECTED, Benchmark, QuestionItem
+from g2vlm.eval.benchmarks.base import CORRECTED, Benchmark, Item, QuestionItem
 from g2vlm.eval.protocol import About
 
 MOST_TRIED = 48
@@ -24,7 +24,7 @@ class Majority:
     """
 
     def __init__(self, benchmark: Benchmark[Any], items: Sequence[QuestionItem], rule: str = CORRECTED) -> None:
-        self.about = About("majority", f"majority of {benchmark.name}")
+        self.about = About("majority", "majority")
         kinds: dict[str, list[QuestionItem]] = defaultdict(list)
         for item in items:
             kinds[item.kind].append(item)
@@ -51,7 +51,7 @@ class Prior:
     """
 
     def __init__(self, benchmark: Benchmark[Any], items: Sequence[QuestionItem]) -> None:
-        self.about = About("prior", f"usual answers of {benchmark.name}")
+        self.about = About("prior", "usual answers")
         self.by_words, self.by_kind = defaultdict(list), defaultdict(list)
         for item in items:
             self.by_words[item.kind, normalised(item.prompt)].append(item)
@@ -63,6 +63,13 @@ class Prior:
             if others := [text for other in known if other.media != item.media for text in truths_of(other)]:
                 return middle(others)
         raise ValueError("no other pictures are asked about in this way, so nothing is usual")
+
+
+def questions_of(benchmark: Benchmark[Any], items: Sequence[Item]) -> list[QuestionItem]:
+    """ValueError for a benchmark of something else."""
+    if other := [item for item in items if not isinstance(item, QuestionItem)]:
+        raise ValueError(f"{benchmark.name} asks no questions ({other[0].id}), so there is no shortcut to its answers")
+    return [item for item in items if isinstance(item, QuestionItem)]
 
 
 def truths_of(item: QuestionItem) -> list[str]:
