@@ -294,8 +294,8 @@ def _find(name: str) -> "Benchmark[Any]":
     from g2vlm.eval.benchmarks.catalogue import BENCHMARKS
 
     if name not in BENCHMARKS:
-        commands = ", ".join(command.__name__ for command in COMMANDS)
-        raise ValueError(f"{name} is no benchmark: there are {', '.join(BENCHMARKS)}; nor a command: {commands}")
+        commands = ", ".join([*(command.__name__ for command in COMMANDS), "correspondence"])
+        raise ValueError(f"{name} is no benchmark; there are {', '.join(BENCHMARKS)}. Nor is it a command: {commands}")
     return BENCHMARKS[name]
 
 
@@ -367,11 +367,17 @@ def _lookup_system(
     kind: str, benchmark: "Benchmark[Any]", items: Sequence["Item"], predictions: Path | None, rule: str
 ) -> "System":
     """A system that has no model."""
-    from g2vlm.eval.adapters import RecordedAnswers, RecordedReconstructions
+    from g2vlm.eval.adapters import RecordedAnswers, RecordedReconstructions, named
     from g2vlm.eval.shortcuts import Majority, Prior, questions_of
 
     if predictions is not None:
-        return RecordedReconstructions(predictions) if predictions.is_dir() else RecordedAnswers(predictions)
+        found = RecordedReconstructions(predictions) if predictions.is_dir() else RecordedAnswers(predictions)
+        if len(unknown := found.unknown(items)) == found.count:
+            raise ValueError(
+                f"{predictions}: no output is for an item of {benchmark.name}: ids are {named(unknown)}, but items are "
+                f"{named([item.id for item in items])}"
+            )
+        return found
     asked = questions_of(benchmark, items)
     return Majority(benchmark, asked, rule) if kind == "majority" else Prior(benchmark, asked)
 

@@ -168,6 +168,7 @@ class RecordedAnswers:
             raise ValueError(f"{file}: {len(twice)} ids occur more than once: {named(twice)}; keep one line of each")
         self.file = file
         self.answers: dict[str, Any] = {str(row["id"]): row["prediction"] for row in rows}
+        self.count = len(rows)
         self.about = About("recorded", str(file), sha256_of([file]))
 
     def answer(self, item: QuestionItem) -> str:
@@ -214,7 +215,7 @@ class RecordedReconstructions:
         digest = hashlib.sha256()
         for file in files:
             digest.update(f"{sha256_of([file])}  {file.relative_to(folder).as_posix()}\n".encode())
-        self.folder = folder
+        self.folder, self.count = folder, len(files)
         self.about = About("recorded", str(folder), digest.hexdigest())
 
     def reconstruct(self, item: Item) -> RecordedGeometry:

@@ -29,6 +29,9 @@ STATUSES = ("scored", "unparsed", "skipped", "failed", MISSING)
 TOLD = ("unparsed", "failed", MISSING)
 """Whose ids a report lists, with what was wrong."""
 
+MOST_SHOWN = 20
+"""Of these on the page for people."""
+
 ANY = Interval(-math.inf, math.inf)
 
 Report = Mapping[str, Any]
@@ -216,7 +219,9 @@ def _section(name: str, part: Mapping[str, Any]) -> list[str]:
     ]
     lines += ["", *markdown(["figure", "value", "95 % interval", "items", ""], rows)]
     for status, notes in part["told"].items():
-        lines += ["", f"{status}:", "", *(f"- `{id}`: {note}" for id, note in notes.items())] if notes else []
+        shown = [f"- `{id}`: {note}" for id, note in [*notes.items()][:MOST_SHOWN]]
+        more = [f"- and {len(notes) - MOST_SHOWN} more, in {REPORT}"] if len(notes) > MOST_SHOWN else []
+        lines += ["", f"{status}:", "", *shown, *more] if notes else []
     return lines
 
 
