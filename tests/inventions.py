@@ -1,66 +1,50 @@
 """A benchmark of a few lines, and systems that answer it: what runs, reports and the command line are tested on."""
 
 import json
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
-from g2vlm.data.rows import JsonRows
 from g2vlm.eval.answers import number_of
-from g2vlm.eval.benchmarks.asking import graded, means
-from g2vlm.eval.benchmarks.base import CORRECTED, Figure, Item, Outcome, QuestionItem, Rule
+from g2vlm.eval.benchmarks.asking import QuestionBenchmark, QuestionRule, Reply, Row, field_of, graded, means
+from g2vlm.eval.benchmarks.base import Outcome, QuestionItem
 from g2vlm.eval.protocol import About
 
-COLUMNS = ("id", "kind", "question", "answer", "picture")
+
+def item_of(row: Row, data: Path, index: int) -> QuestionItem:
+    for column in ("id", "kind", "question", "answer", "picture"):
+        field_of(row, column)
+    return QuestionItem(row["id"], row["kind"], (data / row["picture"],), row, row["question"])
 
 
-@dataclass(frozen=True)
-class Sums:
-    """Sums, below pictures that do not matter."""
-
-    name: str = "sums"
-    title: str = "Sums"
-    reference: str = "invented"
-    licence: str = "none"
-    layout: str = "DATA/questions.jsonl, DATA/pictures/*.png"
-    rules: Mapping[str, Rule] = field(
-        default_factory=lambda: {
-            CORRECTED: Rule(CORRECTED, "the number"),
-            "public": Rule("public", "everybody is right"),
-        }
-    )
-    parser_version: int = 3
-
-    def items(self, data: Path) -> list[QuestionItem]:
-        file = data / "questions.jsonl"
-        if not file.is_file():
-            raise ValueError(f"{data}: holds no questions.jsonl; wanted is\n{self.layout}")
-        rows = JsonRows(file)
-        found: dict[str, QuestionItem] = {}
-        for row in (rows[i] for i in range(len(rows))):
-            if absent := [name for name in COLUMNS if name not in row]:
-                raise ValueError(f"{file}: has no column {absent[0]}, but {', '.join(row)}; download it again")
-            if row["id"] in found:
-                raise ValueError(f"{file}: id {row['id']} is there twice; keep one of the two rows")
-            media = (data / row["picture"],)
-            found[row["id"]] = QuestionItem(row["id"], row["kind"], media, row, row["question"])
-        if not found:
-            raise ValueError(f"{file}: no question; wanted is\n{self.layout}")
-        return [*found.values()]
-
-    def score(self, item: Item, output: str, rule: str = CORRECTED) -> Outcome:
-        said = number_of(output)
-        right = rule == "public" or said == float(item.row["answer"])
-        return graded(item, None if said is None else f"{said:g}", right)
-
-    def figures(self, items: Sequence[Item], outcomes: Mapping[str, Outcome], rule: str = CORRECTED) -> list[Figure]:
-        return means([item for item in items if item.id in outcomes], outcomes, scale=100.0)
+def score(item: QuestionItem, reply: Reply) -> Outcome:
+    said = number_of(reply.text or "")
+    return graded(item, None if said is None else f"{said:g}", said == float(item.row["answer"]))
 
 
-SUMS = Sums()
+def generous(item: QuestionItem, reply: Reply) -> Outcome:
+    return graded(item, reply.text, True)
+
+
+PERCENT = partial(means, scale=100.0)
+
+SUMS = QuestionBenchmark(
+    name="sums",
+    title="Sums, below pictures that do not matter",
+    reference="invented",
+    licence="none",
+    layout="DATA/questions.jsonl, DATA/pictures/*.png",
+    files=("questions.jsonl",),
+    item_of=item_of,
+    rules={
+        "corrected": QuestionRule("corrected", "the number", score=score, figures=PERCENT),
+        "public": QuestionRule("public", "everybody is right", score=generous, figures=PERCENT),
+    },
+    parser_version=3,
+)
 
 
 def write_sums(folder: Path, count: int = 12, **changes: object) -> Path:

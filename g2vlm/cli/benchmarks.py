@@ -402,7 +402,8 @@ def _tell_missing(benchmarks: Sequence[tuple["Benchmark[Any]", Sequence["Item"],
             )
         if missing and crew.is_first:
             typer.echo(
-                f"note: media of {len(missing)} of {len(items)} items of {benchmark.name}: {missing[0]}", err=True
+                f"note: media of {len(missing)} of {len(items)} items of {benchmark.name} are missing: {missing[0]}",
+                err=True,
             )
 
 

@@ -2,12 +2,14 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import fields
 from pathlib import Path
 
 import pytest
 from inventions import SUMS, Reckoner, write_sums
 
 from g2vlm.eval.adapters import Model
+from g2vlm.eval.benchmarks.asking import QuestionBenchmark
 from g2vlm.eval.benchmarks.base import Outcome, QuestionItem
 from g2vlm.eval.benchmarks.rooms import RoomQuestions
 from g2vlm.eval.protocol import About, Absent
@@ -138,6 +140,7 @@ def test_lines_of_several_processes_become_one_log(data, tmp_path):
 
 TWO = """
 import sys
+from dataclasses import fields
 from pathlib import Path
 from inventions import SUMS, Reckoner
 from g2vlm.eval.report import write_report
@@ -198,11 +201,12 @@ def test_what_is_missing_or_unusable_is_named_and_counted(data, tmp_path):
 
 
 def test_a_score_that_is_no_number_is_a_failure(data, tmp_path):
-    class Unsound(type(SUMS)):
+    class Unsound(QuestionBenchmark):
         def score(self, item, output, rule="corrected"):
             return Outcome(item.kind, "scored", {"score": float("nan")})
 
-    found = evaluate(Unsound(), SUMS.items(data), Reckoner(), tmp_path, data=data)
+    unsound = Unsound(**{each.name: getattr(SUMS, each.name) for each in fields(SUMS)})
+    found = evaluate(unsound, SUMS.items(data), Reckoner(), tmp_path, data=data)
     assert {row["status"] for row in found.rows.values()} == {"failed"}
     assert found.rows["sum_0"]["note"] == "score is nan: the output is unusable"
 
