@@ -9,6 +9,10 @@ def asked(id: str, prompt: str, media: str) -> QuestionItem:
     return QuestionItem(id, "k", (Path("/data/bench") / media,), {}, prompt)
 
 
+def talk(question: str, answer: str) -> dict:
+    return {"conversations": [{"from": "human", "value": question}, {"from": "gpt", "value": answer}]}
+
+
 ITEMS = [
     asked("same", "Look well.\nHow many chairs are there?\nAnswer with a number.", "scannet/scene0001_00.mp4"),
     asked("nearly", "how many CHAIRS are there", "scannet/scene0002_00.mp4"),
@@ -20,8 +24,8 @@ ITEMS = [
 
 def test_questions_media_and_scenes_are_found_apart(tmp_path):
     rows = [
-        {"question": "How many chairs are there?", "answer": "3", "images": ["train/41069021/000012.jpg"]},
-        {"question": "Why?", "answer": "Thus.", "video": "scannet/scene0001_00.mp4"},
+        talk("<image>\nHow many chairs are there?", "3") | {"image": "train/41069021/000012.jpg"},
+        talk("<video>\nWhy?", "Thus.") | {"video": "scannet/scene0001_00.mp4"},
     ]
     training = tmp_path / "train.jsonl"
     training.write_text("".join(f"{json.dumps(row)}\n" for row in rows))
