@@ -9,16 +9,17 @@ from typing import Unpack, overload
 import torch
 from jaxtyping import Float
 from torch import Tensor
+from torch.nn.functional import pad
 
 from g2vlm.answering import Asking, NativeSession, Reasoning, Request, Session, answer_all
-from g2vlm.conversation import MAX_FRAMES, Message, read_photos
+from g2vlm.conversation import MAX_FRAMES, Message, Turn, read_photos
 from g2vlm.host import Host
 from g2vlm.model import G2VLM
 from g2vlm.pictures import PhotoLike, to_views
 from g2vlm.processor import Processor
 from g2vlm.reconstruction import reconstruction_of
 from g2vlm.records import Answer, Box, Geometry, Mark, Provenance, Reconstruction
-from g2vlm.speaking import Decoding, GeometryInput, Speaker
+from g2vlm.speaking import MAX_NEW_TOKENS, Decoding, GeometryInput, Speaker
 
 
 class Answering(ABC):
@@ -57,6 +58,12 @@ class Answering(ABC):
         **decoding: Unpack[Decoding],
     ) -> list[Answer]:
         """What `answer` says to each request; all are computed at once. What is sampled depends on the whole batch."""
+
+    @abstractmethod
+    def answer_blindly(
+        self, questions: Sequence[str], *, system: str | None = None, max_new_tokens: int = MAX_NEW_TOKENS
+    ) -> list[str]:
+        """What is said to these words, likeliest first, by a model that is shown nothing; for comparison."""
 
     @overload
     def answer(
@@ -217,6 +224,25 @@ class Predictor(Answering):
         speaker = self._speaker()
         scene = speaker.scene(read_photos(photos), geometry, resolution, seed)
         return NativeSession(speaker, scene, geometry, self._provenance(resolution, seed, {}))
+
+    @torch.no_grad()
+    def answer_blindly(
+        self, questions: Sequence[str], *, system: str | None = None, max_new_tokens: int = MAX_NEW_TOKENS
+    ) -> list[str]:
+        speaker, tokens = self._speaker(), self.processor.tokens
+        opening = () if system is None else (Turn("system", (system,)),)
+        asked = [self.processor.conversation_ids((*opening, Turn("user", (words,)))) for words in questions]
+        longest = max(len(ids) for ids in asked)
+        padded = torch.stack([pad(ids, (longest - len(ids), 0), value=tokens.pad) for ids in asked])
+        said = speaker.model.generate(  # pyright: ignore[reportAttributeAccessIssue]
+            input_ids=padded.to(self.model.device),
+            attention_mask=(padded != tokens.pad).long().to(self.model.device),
+            max_new_tokens=max_new_tokens,
+            do_sample=False,
+            eos_token_id=tokens.eos,
+            pad_token_id=tokens.pad,
+        )
+        return self.processor.tokenizer.batch_decode(said[:, longest:], skip_special_tokens=True)
 
     def _speaker(self) -> Speaker:
         if not self.model.config.has_language:
