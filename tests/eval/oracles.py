@@ -100,7 +100,9 @@ class Case:
 
 # --- tables: what differs between benchmarks --------------------------------------------------------------------------
 
-ALIASES = {"blink": "blink_spatial", "mmsi": "mmsibench", "allangles": "allanglesbench", "spar": "sparbench"}
+ALIASES = {"blink": "blink_spatial", "allangles": "allanglesbench"} | {
+    short: f"{short}bench" for short in ("cv", "mmsi", "ost", "spar", "vsi")
+}
 """Names of folders that are not those of our benchmarks, as letters and digits."""
 
 RULE_OF: dict[tuple[str, str], str] = {}
@@ -173,8 +175,8 @@ def benchmark_of(name: str, expected: Json) -> QuestionBenchmark | None:
     if name == "scanqa":
         table = lemma_table(expected)
         return scanqa(lambda word: table.get(word, word))
-    wanted = letters(ALIASES.get(letters(name), name))
-    return next((each for each in QUESTIONS if letters(each.name) == wanted), None)
+    wanted = {letters(name), letters(ALIASES.get(letters(name), name))}
+    return next((each for each in QUESTIONS if letters(each.name) in wanted), None)
 
 
 def lemma_table(expected: Json) -> Json:
@@ -320,13 +322,14 @@ def compare_aggregates(
 
 
 COUNTS = {"n", "total", "correct", "unfiltered_total"}
-NOT_OURS = {"groups_derived", "tabulated_results", "tabulated_keys", "printed"}
 
 
 def compare_figures(
     case: Case, found: Comparison, figures: Mapping[str, Figure], theirs: Json, where: str = ""
 ) -> None:
-    if isinstance(overall := theirs.get("overall"), dict):
+    if "crash" in theirs:
+        found.number(f"{where}overall, which crashes there", figures["overall"].value, None)
+    elif isinstance(overall := theirs.get("overall"), dict):
         for name, value in overall.items():
             compare_metric(found, figures, "", name, value, where)
     elif "overall" in theirs:
@@ -341,28 +344,37 @@ def compare_figures(
     if "correct" in theirs:
         mine = round(figures["overall"].value / figures["overall"].scale * figures["overall"].count)
         found.same(f"{where}correct", mine == theirs["correct"], mine, theirs["correct"])
-    scale = figures["overall"].scale
     for group, value in (theirs.get("groups") or {}).items():
-        compare_group(case, found, figures, group, value, where, 1.0)
+        compare_group(case, found, figures, group, value, where)
     for group, value in theirs.get("groups_derived", {}).items():
-        compare_group(case, found, figures, group, value, where, 1.0 if case.benchmark.name == "openeqa" else 1 / scale)
+        compare_group(case, found, figures, group, value, where, is_derived=case.benchmark.name not in ITEM_SCORE)
 
 
 def compare_group(
-    case: Case, found: Comparison, figures: Mapping[str, Figure], group: str, value: Any, where: str, scale: float
+    case: Case,
+    found: Comparison,
+    figures: Mapping[str, Figure],
+    group: str,
+    theirs: Any,
+    where: str,
+    *,
+    is_derived: bool = False,
 ) -> None:
+    """is_derived: theirs is a mean of item scores, whatever the scale of the harness."""
     name = name_of_group(case, figures, group)
-    if isinstance(value, dict) and "accuracy" not in value:
-        for metric, number in value.items():
+    values = theirs if isinstance(theirs, dict) else {"score": theirs}
+    means = [values[key] for key in ("score", "accuracy", "mean", "mra") if key in values]
+    if not means:
+        for metric, number in values.items():
             if metric not in COUNTS:
                 compare_metric(found, figures, f"groups/{name}/", metric, number, where)
         return
-    number = value["accuracy"] if isinstance(value, dict) else value
-    mine = figures[f"groups/{name}"].value * scale if f"groups/{name}" in figures else None
-    if mine is None and number == 0:  # some harnesses say 0 where there is no question at all
+    figure = figures.get(f"groups/{name}")
+    if figure is None and means[0] == 0:
         found.notes.append(f"{where}groups/{group}: 0 there without a question")
         return
-    found.number(f"{where}groups/{group}", mine, value_of(number))
+    ours = None if figure is None else figure.value / (figure.scale if is_derived else 1)
+    found.number(f"{where}groups/{group}", ours, value_of(means[0]))
 
 
 def name_of_group(case: Case, figures: Mapping[str, Figure], group: str) -> str:
@@ -409,10 +421,7 @@ def vsibench_subsets(case: Case) -> Comparison:
         found.same(f"{subset['case']} n", len(kept) == subset["n"], len(kept), subset["n"])
         for variant, theirs in subset["public"].items():
             figures = case.figures({id: scored[variant][id] for id in kept}, variant)
-            if "crash" in theirs:
-                found.number(f"{subset['case']} {variant} crash", figures["overall"].value, None)
-            else:
-                compare_figures(case, found, figures, theirs, f"{subset['case']} {variant} ")
+            compare_figures(case, found, figures, theirs, f"{subset['case']} {variant} ")
         theirs = subset["corrected"]
         figures = case.figures({id: scored[theirs["on_items_of"]][id] for id in kept}, CORRECTED)
         compare_figures(
