@@ -26,6 +26,7 @@ from g2vlm.eval.benchmarks.asking import (
 )
 from g2vlm.eval.benchmarks.base import CORRECTED, Figure, Item, Outcome, QuestionItem
 from g2vlm.eval.benchmarks.pictures import pictures_of
+from g2vlm.prompts import PROMPTS
 
 SHORT = 15
 """Pictures up to which G2VLM's paper asks."""
@@ -90,9 +91,11 @@ def item_of(row: Row, data: Path, index: int) -> QuestionItem:
     if "Judgement" in kind and not field_of(row, "option", list):
         raise BadRow("option is empty")
     asked = field_of(row, "user_message" if "user_message" in row else "origin_question")
-    prompt = f"{row['system_prompt']}\n{asked}" if row.get("system_prompt") else asked
+    prompt = (
+        f"{row['system_prompt']}\n{asked}" if row.get("system_prompt") else asked
+    )  # the authors' baselines do so, too
     pictures = pictures_of(row, "new_observations", data / "images", f"{scan}_{turn}")
-    return QuestionItem(f"{scan}_{turn}", kind, pictures, row, prompt, max_new_tokens=4096)
+    return QuestionItem(f"{scan}_{turn}", kind, pictures, row, prompt, 4096, PROMPTS["system"])
 
 
 def kind_named(name: str) -> str:
@@ -203,15 +206,14 @@ def _public_judgement(item: QuestionItem, said: str) -> Outcome:
     if truth not in options:
         return failed(item, "AssertionError: ", said)
     like = likeness(said, options)
-    chosen = options[like.index(max(like))]
-    return graded(item, chosen, chosen == truth)
+    return graded(item, said, options[like.index(max(like))] == truth)
 
 
 def _public_estimate(item: QuestionItem, said: str) -> Outcome:
     try:
         number, truth = float(said), float(item.row["answer"])
     except ValueError:
-        return graded(item, None, 0)
+        return replace(graded(item, None, 0), extracted=said)
     if truth == 0:
         return failed(item, "ZeroDivisionError: float division by zero", said)
     return graded(item, said, relative_score(number, truth))
@@ -223,8 +225,8 @@ def _public_whole(item: QuestionItem, said: str, whole_of: Callable[[str], int])
         number = whole_of(said) if word is None else word
         truth = int(float(item.row["answer"]))
     except (ValueError, OverflowError):
-        return graded(item, None, 0)
-    return graded(item, str(number), number == truth)
+        return replace(graded(item, None, 0), extracted=said)
+    return graded(item, said, number == truth)
 
 
 def corrected_score(item: QuestionItem, reply: Reply) -> Outcome:
