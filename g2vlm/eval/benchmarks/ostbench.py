@@ -1,5 +1,6 @@
 """OST-Bench: what an agent that walks through a room has seen so far; judgements, estimates, counts and moments."""
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -232,7 +233,8 @@ def _public_whole(item: QuestionItem, said: str, whole_of: Callable[[str], int])
 def corrected_score(item: QuestionItem, reply: Reply) -> Outcome:
     """As the authors score, but what is not said scores 0 and is counted, and nothing is taken for an answer that is none.
 
-    An option is the one that is most like the reply, if it is alone in that; number words are whole words, and 2.9 is not 2.
+    An option is the only one that is said, else the one that is most like the reply, if it is alone in that; number words are whole words,
+    and 2.9 is not 2.
     """
     said = public_answer(plain(reply.text or ""))
     if "Judgement" in item.kind:
@@ -252,8 +254,10 @@ def corrected_score(item: QuestionItem, reply: Reply) -> Outcome:
 
 def _judgement(item: QuestionItem, said: str) -> Outcome:
     truth, options = str(item.row["answer"]).replace('"', ""), item.row["option"]
+    said_ones = [option for option in options if re.search(rf"\b{re.escape(option.strip())}\b", said, re.IGNORECASE)]
     like = likeness(said, options)
-    chosen = options[like.index(max(like))] if max(like) and like.count(max(like)) == 1 else None
+    best = [option for option, length in zip(options, like, strict=True) if length == max(like) > 0]
+    chosen = next((found[0] for found in (said_ones, best) if len(found) == 1), None)
     return graded(item, chosen, chosen == truth)
 
 
