@@ -20,6 +20,8 @@ PROMPTS = MappingProxyType(
         "mmsi": (
             "\nAnswer with the option's letter from the given choices directly. Enclose the option's letter within ``."
         ),
+        # VLMEvalKit: after the options of All-Angles Bench; a blank and a line break end it.
+        "all_angles": "Please select the correct answer from the options above. \n",
         # SpatialStack: before the question; {} takes the letters, as in "A, B, C".
         "blink": (
             "Return exactly one uppercase option letter from the given choices ({}). "

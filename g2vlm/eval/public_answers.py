@@ -6,7 +6,7 @@ An extractor gives what the harness compares with the truth: "" or None where it
 import ast
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 # --- lmms-eval, thinking-in-space, SpatialStack -----------------------------------------------------------------------
 
@@ -239,3 +239,127 @@ def kit_number(reply: str) -> float | None:
         if numbers := re.findall(_KIT_NUMBER, part):
             return float(numbers[-1])
     return None
+
+
+# e8e78f0, vlmeval/utils/matching_util.py, can_infer; All-Angles Bench's copy is older and still reads long replies
+
+_REFUSALS = (
+    *("Sorry, I can't help with images of people yet.", "I can't process this file."),
+    *("I'm sorry, but without the image provided", "Cannot determine the answer"),
+)
+_FAILURE = "Failed to obtain answer via API"
+_MARKS = str.maketrans(dict.fromkeys(".()[],:;!*#{}", " "))
+_REFUSED = "Z"
+
+
+def inferred_option(reply: str, options: Mapping[str, str], *, doubts_articles: bool) -> str | None:
+    """All-Angles Bench, VLMEvalkit/vlmeval/utils/matching_util.py, can_infer: the only letter that is a word, else the only option said.
+
+    options: text by letter. doubts_articles: what the environment variable VERBOSE switches on in passing: a reply of more than three
+    words with an A is not read by its letters. "Z" is a refusal; None is what falls through to a judge.
+    """
+    return _lone_word(reply, options, doubts_articles=doubts_articles) or _lone_option(reply, options)
+
+
+def _lone_word(reply: str, options: Mapping[str, str], *, doubts_articles: bool) -> str | None:
+    if _FAILURE in reply:
+        return None
+    if any(refusal in reply for refusal in _REFUSALS):
+        return _REFUSED
+    words = reply.translate(_MARKS).split()
+    said = [letter for letter in options if letter in words]
+    if not said:
+        return _REFUSED if _REFUSED in words else None
+    if len(said) > 1 or (doubts_articles and "A" in words and len(words) > 3):
+        return None
+    return said[0]
+
+
+def _lone_option(reply: str, options: Mapping[str, str]) -> str | None:
+    said = [letter for letter, option in options.items() if option.lower() in reply.lower()]
+    return said[0] if len(said) == 1 else None
+
+
+# --- MMSI-Bench -------------------------------------------------------------------------------------------------------
+
+_QUOTED = (re.compile("``([^`]*)``"), re.compile("`([^`]*)`"), re.compile(r"\{([^}]*)\}"))
+_MMSI_LETTER = re.compile(r"\b[A-D]\b(?!\s[a-zA-Z])")
+_MMSI_LETTER_LMMS = re.compile(r"\b[A-F]\b(?!\s[a-zA-Z])", re.IGNORECASE)
+
+
+def quoted_letter(reply: str) -> str | None:
+    """MMSI-Bench 026beb1, README.md, and SpatialStack e39601e, mmsibench/utils.py, extract_single_choice_with_word_boundary.
+
+    Within double, then single back-ticks, then braces, where there are any: the first capital A to D that stands alone and is no article.
+    """
+    found = _MMSI_LETTER.search(_quoted(reply))
+    return found[0] if found else None
+
+
+def quoted_letter_of_any_case(reply: str) -> str | None:
+    """lmms-eval 0.7.3, mmsi_bench/utils.py: the same for A to F in either case."""
+    found = _MMSI_LETTER_LMMS.search(_quoted(reply))
+    return found[0].upper() if found else None
+
+
+def _quoted(reply: str) -> str:
+    for quotes in _QUOTED:
+        if found := quotes.search(reply):
+            reply = found[1]
+    return reply
+
+
+# --- Video-MME in lmms-eval -------------------------------------------------------------------------------------------
+
+_ANSWER_PHRASES = (
+    *(
+        "the answer is",
+        "answer is",
+        "my answer is",
+        "the choice is",
+        "choice is",
+        "my choice is",
+        "i choose",
+        "i select",
+        "i pick",
+    ),
+    *("the correct answer is", "correct answer is", "the best answer is", "best answer is"),
+    *("the correct option is", "correct option is", "the best option is", "best option is"),
+    *(
+        "the correct choice is",
+        "correct choice is",
+        "옵션",
+        "정답은",
+        "답은",
+        "답:",
+        "答案是",
+        "答案为",
+        "选",
+        "答えは",
+    ),
+)
+_FORMS = ((6, "({})"), (5, "{}."), (4, "{}:"), (3, "{})"), (2, "{} "))
+_START, _END, _PHRASE = 10, 9, 7
+
+
+def ranked_letter(reply: str, letters: str = "ABCD") -> str:
+    """lmms-eval 0.7.3, _task_utils/mcq_extract.py, extract_mcq_answer: the letter in the most trusted form, of several the last one.
+
+    A letter that the reply begins with, then one that it ends with, then any that follows an answer phrase (each letter's first place
+    counts, so a word behind the answer may win), then "(B)", "B.", "B:", "B)" and "B "; and any capital at all if there is none of these.
+    """
+    text = reply.strip()
+    for mark in ",.!?;:'\"":
+        text = text.strip(mark)
+    core, text = text.strip(), f" {text} "
+    found = [(rank, text.rfind(form.format(each)), each) for rank, form in _FORMS for each in letters]
+    lowered = text.lower()
+    for phrase in _ANSWER_PHRASES:
+        if (start := lowered.find(phrase)) >= 0:
+            found += [(_PHRASE, text.find(each, start + len(phrase)), each) for each in letters]
+    found += [(_START, 0, each) for each in letters if core.startswith(each) and not core[1:2].isalpha()]
+    found += [(_END, len(text), each) for each in letters if core.endswith(each) and not core[-2:-1].isalpha()]
+    placed = [each for each in found if each[1] >= 0] or [
+        (0, text.rfind(each), each) for each in letters if each in text
+    ]
+    return max(placed, key=lambda each: each[:2], default=(0, 0, ""))[2]

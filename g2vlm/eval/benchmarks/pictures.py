@@ -1,0 +1,29 @@
+"""Pictures as benchmarks publish them inside of their rows, or beside them."""
+
+from pathlib import Path
+
+from g2vlm.data.vqa import media_of
+from g2vlm.eval.benchmarks.asking import Row, picture_path
+
+PNG = b"\x89PNG"
+
+
+def pictures_of(row: Row, column: str, data: Path, name: str) -> tuple[Path, ...]:
+    """Pictures of a row in order: paths below `data`, bytes, or records of both as the hub's image columns are; one of them, or a list.
+
+    Bytes are written to `data`/pictures/`name`_0.jpg and so on. None where the column is not there: annotations without pictures are
+    enough to score answers that were recorded.
+    """
+    return tuple(
+        data / picture if isinstance(picture, str) else picture_path(picture, place_of(picture, data, f"{name}_{i}"))
+        for i, picture in enumerate(media_of(dict(row), column))
+    )
+
+
+def place_of(picture: bytes, data: Path, name: str) -> Path:
+    return data / "pictures" / f"{name}{'.png' if picture.startswith(PNG) else '.jpg'}"
+
+
+def without(row: Row, column: str) -> Row:
+    """A row that need not keep its pictures in memory."""
+    return {key: value for key, value in row.items() if key != column}
