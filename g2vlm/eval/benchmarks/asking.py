@@ -141,10 +141,10 @@ def lettered(options: Iterable[str]) -> list[str]:
 
 
 def graded(item: Item, extracted: str | None, score: float | bool, **more: float) -> Outcome:
-    """Of an answer that was read, or of none, which is counted as unparsed."""
-    status = "scored" if extracted else "unparsed"
-    note = None if extracted else "no answer could be read"
-    return Outcome(item.kind, status, {"score": float(score), **more}, extracted, note)
+    """Of an answer that was read, or of none, which is counted as unparsed unless a public rule finds it right."""
+    if extracted or score:
+        return Outcome(item.kind, "scored", {"score": float(score), **more}, extracted)
+    return Outcome(item.kind, "unparsed", {"score": 0.0, **more}, extracted, "no answer could be read")
 
 
 def failed(item: Item, note: str, extracted: str | None = None) -> Outcome:

@@ -9,12 +9,10 @@ from g2vlm.eval.benchmarks.asking import (
     Outcomes,
     QuestionBenchmark,
     QuestionRule,
-    Reply,
     Row,
     choosing,
     comparing,
     field_of,
-    graded,
     ids_by,
     kind_of,
     lettered,
@@ -22,7 +20,7 @@ from g2vlm.eval.benchmarks.asking import (
     named,
     with_metric,
 )
-from g2vlm.eval.benchmarks.base import Figure, Item, Outcome, QuestionItem
+from g2vlm.eval.benchmarks.base import Figure, Item, QuestionItem
 from g2vlm.eval.public_answers import answer_line, first_character, json_answer, kit_letter, tagged_first_character
 from g2vlm.prompts import PROMPTS
 
