@@ -148,10 +148,10 @@ ROWS: dict[str, Callable[[Json], Json]] = {"sqa3d": with_annotation}
 
 
 def bare_metric(group: str) -> str:
-    return re.sub(r"_(accuracy|mra|MRA:.*)$", "", group)
+    return re.sub(r"_(accuracy|mra|vci_metric|MRA:.*)$", "", group)
 
 
-GROUPS: dict[str, Callable[[str], str]] = {"vsibench": bare_metric}
+GROUPS: dict[str, Callable[[str], str]] = {"vsibench": bare_metric, "sparbench": bare_metric}
 """How the harness names a group, as we name it; else as it stands, in either case, or behind the last part of our name."""
 
 
@@ -393,7 +393,8 @@ def compare_metric(
     found: Comparison, figures: Mapping[str, Figure], prefix: str, metric: str, value: float, where: str
 ) -> None:
     name = prefix + METRICS.get(metric, metric)
-    figure = figures.get(name.rstrip("/") or "overall")
+    names = (name.rstrip("/") or "overall", f"groups/{name}", name.lower())
+    figure = next((figures[each] for each in names if each in figures), None)
     if metric in CAPTION_KEYS.values() and not has_java():
         if not prefix:
             found.notes.append(f"{metric} of our own tokens is not compared: Java is missing")

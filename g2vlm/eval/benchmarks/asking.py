@@ -121,18 +121,6 @@ def _names(kind: type | tuple[type, ...]) -> str:
     return " or ".join(each.__name__ for each in (kind if isinstance(kind, tuple) else (kind,)))
 
 
-def picture_path(picture: str | bytes, place: Path) -> Path:
-    """Where a picture lies: one that is published inside of a row is written to `place` at first."""
-    if isinstance(picture, str):
-        return Path(picture)
-    if not place.exists():
-        place.parent.mkdir(parents=True, exist_ok=True)
-        partial = place.with_name(f".{place.name}.partial")
-        partial.write_bytes(picture)
-        partial.replace(place)
-    return place
-
-
 def lettered(options: Iterable[str]) -> list[str]:
     return [f"{chr(ord('A') + i)}. {option}" for i, option in enumerate(options)]
 

@@ -94,7 +94,7 @@ def item_of(row: Row, data: Path, index: int) -> QuestionItem:
     asked = field_of(row, "user_message" if "user_message" in row else "origin_question")
     prompt = (
         f"{row['system_prompt']}\n{asked}" if row.get("system_prompt") else asked
-    )  # the authors' baselines do so, too
+    )  # no system line, as in the baselines
     pictures = pictures_of(row, "new_observations", data / "images", f"{scan}_{turn}")
     return QuestionItem(f"{scan}_{turn}", kind, pictures, row, prompt, 4096, PROMPTS["system"])
 
@@ -309,7 +309,7 @@ OST_BENCH = OstBenchmark(
         ),
         QuestionRule(
             "public_official",
-            "rbler1234/OST-Bench 5437457, evaluation/OST_evaluator.py; digits as int(float(text)), as its later versions read them",
+            "rbler1234/OST-Bench, evaluation/OST_evaluator.py, as of 5437457 but for whole numbers, which are int(float(text))",
             score=public_score(whole_of=lambda text: int(float(text)), reply_of=lambda text: text or None),
             figures=figures_with(is_whole=True),
         ),

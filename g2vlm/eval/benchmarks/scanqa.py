@@ -119,7 +119,10 @@ def figures(items: Sequence[Item], outcomes: Outcomes) -> list[Figure]:
 
 def word_figures(by_class: Mapping[str, list[str]], outcomes: Outcomes) -> list[Figure]:
     made = []
-    for metric, why in (("em10", "the model ranks no answers"), ("f_value", "needs nltk with WordNet")):
+    for metric, why in (
+        ("em10", "the model ranks no answers"),
+        ("f_value", "needs WordNet: pip install 'g2vlm[eval]' and python -m nltk.downloader wordnet"),
+    ):
         for prefix, ids in by_class.items():
             if ids and all(metric in outcomes[id].scores for id in ids):
                 made.append(mean_figure(prefix + metric, outcomes, [[ids]], metric=metric, scale=100.0))

@@ -3,7 +3,7 @@ import math
 from pathlib import Path
 
 import pytest
-from published import json_list, parquet, png
+from published import json_list, parquet
 
 from g2vlm.data.rows import BadRow
 from g2vlm.eval.benchmarks.asking import (
@@ -18,7 +18,6 @@ from g2vlm.eval.benchmarks.asking import (
     mean_figure,
     means,
     named,
-    picture_path,
 )
 from g2vlm.eval.benchmarks.base import Outcome, QuestionItem
 
@@ -145,17 +144,6 @@ def test_a_mean_over_nothing_is_no_number():
 def test_a_figure_is_a_mean_over_entries_of_means_over_kinds():
     figure = mean_figure("x", outcomes(), [[["a"], ["b"]], [["c"]]])
     assert figure.value == pytest.approx(((1 + 0) / 2 + 0.5) / 2)
-
-
-def test_a_picture_inside_of_a_row_becomes_a_file_once(tmp_path):
-    place = tmp_path / "pictures" / "a_1.png"
-    assert picture_path(png(), place) == place
-    assert place.read_bytes() == png()
-    place.write_bytes(b"kept")
-    picture_path(png(), place)
-    assert place.read_bytes() == b"kept"
-    assert [path.name for path in place.parent.iterdir()] == ["a_1.png"]
-    assert picture_path("some/where.png", place) == Path("some/where.png")
 
 
 def test_a_column_of_another_type_is_named():

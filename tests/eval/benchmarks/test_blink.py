@@ -21,7 +21,7 @@ def test_pictures_inside_of_parquet_files_become_files(tmp_path):
     items = BLINK_SPATIAL.items(tmp_path)
     assert [item.kind for item in items] == sorted(TASKS)
     first = items[0]
-    assert [path.name for path in first.media] == [f"{first.id}_1.jpg", f"{first.id}_2.jpg"]
+    assert [path.name for path in first.media] == [f"{first.id}_image_1_0.png", f"{first.id}_image_2_0.png"]
     assert first.media[0].read_bytes() == png(9)
     assert "image_1" not in first.row
 
