@@ -395,7 +395,9 @@ def compare_metric(
     name = prefix + METRICS.get(metric, metric)
     names = (name.rstrip("/") or "overall", f"groups/{name}", name.lower())
     figure = next((figures[each] for each in names if each in figures), None)
-    if metric not in METRICS and figure is None and not (has_java() and has_pycocoevalcap()):
+    if metric in CAPTION_KEYS.values() and not has_java():
+        if not prefix:
+            found.notes.append(f"{metric} of our own tokens is not compared: Java is missing")
         return
     tolerance = METEOR_TOLERANCE if metric == METEOR else TOLERANCE
     found.number(f"{where}{prefix}{metric}", None if figure is None else figure.value, value, tolerance)
@@ -456,37 +458,44 @@ def blink_missing(case: Case) -> Comparison:
     return found
 
 
+CAPTION_KEYS = {f"bleu{n}": f"Bleu_{n}" for n in range(1, 5)} | {
+    "rouge_l": "ROUGE_L",
+    "cider": "CIDEr",
+    "meteor": METEOR,
+}
+
+
 def scanqa_captions(case: Case) -> Comparison:
-    """Item by item, on texts that are tokenized already; and our tokens beside them."""
-    found = Comparison(f"{case.folder.name} captions of each item")
-    variants = [
-        v for v in case.expected["variants"].values() if any("tokenized" in item for item in v["items"].values())
-    ]
+    """Of each item, each class and the whole, on texts that are tokenized already; and our tokens beside them."""
+    found = Comparison(f"{case.folder.name} captions on recorded tokens")
     if not has_pycocoevalcap():
         found.faults.append("pycocoevalcap is missing: pip install 'g2vlm[eval]'")
         return found
-    for variant in variants:
-        theirs = {id: item for id, item in variant["items"].items() if "tokenized" in item}
-        scores = caption_scores(
-            {id: item["tokenized"] for id, item in theirs.items()},
-            {id: item["tokenized_refs"] for id, item in theirs.items()},
-        )
-        names = {f"bleu{n}": f"Bleu_{n}" for n in range(1, 5)} | {
-            "rouge_l": "ROUGE_L",
-            "cider": "CIDEr",
-            "meteor": METEOR,
-        }
+    for variant in case.expected["variants"].values():
+        if not (theirs := {id: item for id, item in variant["items"].items() if "tokenized" in item}):
+            continue
+        sets: dict[str, list[str]] = {"": [*theirs]}
         for id, item in theirs.items():
-            for key, name in names.items():
-                if key in item and name in scores.overall:
-                    tolerance = METEOR_TOLERANCE if name == METEOR else TOLERANCE
-                    found.number(f"{id} {key}", scores.each[id][name], item[key], tolerance)
+            sets.setdefault(item["group"], []).append(id)
+        for group, ids in sets.items():
+            scores = caption_scores(
+                {id: theirs[id]["tokenized"] for id in ids}, {id: theirs[id]["tokenized_refs"] for id in ids}
+            )
+            whole = variant["aggregates"]["groups"].get(group, {}) if group else variant["aggregates"]["overall"]
+            for key, name in CAPTION_KEYS.items():
+                tolerance = METEOR_TOLERANCE if name == METEOR else TOLERANCE
+                if name not in scores.overall:
+                    continue
+                if name in whole:
+                    found.number(f"{group} {name}", 100 * scores.overall[name], whole[name], tolerance)
+                for id in ids if not group else ():
+                    found.number(f"{id} {key}", scores.each[id][name], theirs[id][key], tolerance)
         if has_java():
             mine = tokenized({id: [case.predictions[id]["prediction"]] for id in theirs})
             for id, item in theirs.items():
                 found.same(f"{id} tokens", mine[id] == [item["tokenized"]], mine[id], item["tokenized"])
         else:
-            found.notes.append("METEOR and our own tokens are not computed: Java is missing")
+            found.notes.append("METEOR and our own tokens are not compared: Java is missing")
     return found
 
 
