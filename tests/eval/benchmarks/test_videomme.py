@@ -55,6 +55,11 @@ def test_letters_are_read_as_each_harness_reads_them(reply: str, extracted: tupl
     assert tuple(found) == extracted
 
 
+def test_lmms_eval_trusts_the_last_letter_more_than_a_phrase():
+    # Behind the phrase, C is the letter whose first place is the last; the reply ends with D.
+    assert outcome_of(VIDEO_MME, row_of(), "The answer is D, not C, but D", "public_lmms_eval").extracted == "D"
+
+
 def test_the_authors_leave_what_they_cannot_read_out_of_the_mean():
     rows, replies = [row_of(id="1"), row_of(id="2"), row_of(id="3")], ["D", "A", "..."]
     means = {rule: figures_of(VIDEO_MME, rows, replies, rule)["overall"].value for rule in RULES}
