@@ -249,7 +249,7 @@ _REFUSALS = (
 )
 _FAILURE = "Failed to obtain answer via API"
 _MARKS = str.maketrans(dict.fromkeys(".()[],:;!*#{}", " "))
-REFUSED = "Z"
+_REFUSED = "Z"
 
 
 def inferred_option(reply: str, options: Mapping[str, str], *, doubts_articles: bool) -> str | None:
@@ -265,11 +265,11 @@ def _lone_word(reply: str, options: Mapping[str, str], *, doubts_articles: bool)
     if _FAILURE in reply:
         return None
     if any(refusal in reply for refusal in _REFUSALS):
-        return REFUSED
+        return _REFUSED
     words = reply.translate(_MARKS).split()
     said = [letter for letter in options if letter in words]
     if not said:
-        return REFUSED if REFUSED in words else None
+        return _REFUSED if _REFUSED in words else None
     if len(said) > 1 or (doubts_articles and "A" in words and len(words) > 3):
         return None
     return said[0]

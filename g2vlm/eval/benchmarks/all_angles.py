@@ -17,7 +17,7 @@ from g2vlm.eval.benchmarks.asking import (
 )
 from g2vlm.eval.benchmarks.base import CORRECTED, Item, Outcome, QuestionItem
 from g2vlm.eval.benchmarks.pictures import pictures_of
-from g2vlm.eval.public_answers import REFUSED, inferred_option
+from g2vlm.eval.public_answers import inferred_option
 from g2vlm.prompts import PROMPTS
 
 LETTERS = "ABCD"
@@ -54,7 +54,7 @@ def public_rule(name: str, *, doubts_articles: bool) -> QuestionRule:
 
     def score(item: QuestionItem, reply: Reply) -> Outcome:
         said = inferred_option(str(reply.text), options_of(item.row), doubts_articles=doubts_articles)
-        return graded(item, None if said == REFUSED else said, said == truth_of(item))
+        return graded(item, said, said == truth_of(item))
 
     source = (
         "Chenyu-Wang567/All-Angles-Bench, VLMEvalkit/vlmeval/utils/matching_util.py as zl3466/all_angles_bench 6644d20 has it, can_infer, "
@@ -64,7 +64,7 @@ def public_rule(name: str, *, doubts_articles: bool) -> QuestionRule:
 
 
 ALL_ANGLES_BENCH = QuestionBenchmark(
-    name="all_angles",
+    name="all_angles_bench",
     title="All-Angles Bench",
     reference="Yeh et al., Seeing from Another Perspective, 2025, arXiv 2504.15280",
     licence="as ch-chenyu/All-Angles-Bench says; Ego-Exo4D and EgoHumans pictures",

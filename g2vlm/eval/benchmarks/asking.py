@@ -121,18 +121,6 @@ def _names(kind: type | tuple[type, ...]) -> str:
     return " or ".join(each.__name__ for each in (kind if isinstance(kind, tuple) else (kind,)))
 
 
-def picture_path(picture: str | bytes, place: Path) -> Path:
-    """Where a picture lies: one that is published inside of a row is written to `place` at first."""
-    if isinstance(picture, str):
-        return Path(picture)
-    if not place.exists():
-        place.parent.mkdir(parents=True, exist_ok=True)
-        partial = place.with_name(f".{place.name}.partial")
-        partial.write_bytes(picture)
-        partial.replace(place)
-    return place
-
-
 def lettered(options: Iterable[str]) -> list[str]:
     return [f"{chr(ord('A') + i)}. {option}" for i, option in enumerate(options)]
 
@@ -141,10 +129,10 @@ def lettered(options: Iterable[str]) -> list[str]:
 
 
 def graded(item: Item, extracted: str | None, score: float | bool, **more: float) -> Outcome:
-    """Of an answer that was read, or of none, which is counted as unparsed."""
-    status = "scored" if extracted else "unparsed"
-    note = None if extracted else "no answer could be read"
-    return Outcome(item.kind, status, {"score": float(score), **more}, extracted, note)
+    """Of an answer that was read, or of none, which is counted as unparsed unless a public rule finds it right."""
+    if extracted or score:
+        return Outcome(item.kind, "scored", {"score": float(score), **more}, extracted)
+    return Outcome(item.kind, "unparsed", {"score": 0.0, **more}, extracted, "no answer could be read")
 
 
 def failed(item: Item, note: str, extracted: str | None = None) -> Outcome:

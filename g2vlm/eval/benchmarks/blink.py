@@ -6,7 +6,6 @@ from functools import partial
 from pathlib import Path
 
 from g2vlm.data.rows import BadRow
-from g2vlm.data.vqa import media_of
 from g2vlm.eval.benchmarks.asking import (
     Outcomes,
     QuestionBenchmark,
@@ -19,9 +18,9 @@ from g2vlm.eval.benchmarks.asking import (
     graded,
     means,
     named,
-    picture_path,
 )
 from g2vlm.eval.benchmarks.base import Figure, Item, Outcome, QuestionItem
+from g2vlm.eval.benchmarks.pictures import pictures_of
 from g2vlm.eval.public_answers import first_capital, leading_letter
 from g2vlm.prompts import PROMPTS
 
@@ -37,10 +36,7 @@ def item_of(row: Row, data: Path, index: int) -> QuestionItem | None:
     answer = field_of(row, "answer")
     if answer.strip("()") not in letters_of(len(choices)):
         raise BadRow("answer is none of the choices", f"{answer} of {len(choices)}")
-    pictures = [each for name in IMAGES for each in media_of(dict(row), name)]
-    media = tuple(
-        data / picture_path(picture, data / "pictures" / f"{id}_{i}.jpg") for i, picture in enumerate(pictures, 1)
-    )
+    media = tuple(path for name in IMAGES if name in row for path in pictures_of(row, name, data, f"{id}_{name}"))
     prompt = PROMPTS["blink"].format(", ".join(letters_of(len(choices)))) + field_of(row, "prompt")
     kept = {key: value for key, value in row.items() if key not in IMAGES}
     return QuestionItem(id, task, media, kept, prompt, 1024, PROMPTS["system"])

@@ -126,6 +126,12 @@ CV_BENCH = QuestionBenchmark(
             score=comparing(first_capital, truth_of),
             figures=figures_with(is_whole=True, group_scale=1),
         ),
+        QuestionRule(
+            "public_vg_llm",
+            "LaVi-Lab/VG-LLM, src/lmms_eval/tasks/cvbench/utils.py, of which SpatialStack's is a copy",
+            score=comparing(first_capital, truth_of),
+            figures=figures_with(is_whole=True, group_scale=1),
+        ),
         public="public_spatialstack",
     ),
 )

@@ -44,7 +44,7 @@ def careful_score(item: QuestionItem, reply: Reply) -> Outcome:
 
 
 MMSI_BENCH = QuestionBenchmark(
-    name="mmsi",
+    name="mmsibench",
     title="MMSI-Bench",
     reference="Yang et al., MMSI-Bench, 2025, arXiv 2505.23764",
     licence="CC BY-NC 4.0",

@@ -23,9 +23,10 @@ from g2vlm.prompts import PROMPTS
 UNJUDGED = "there is no judgement; this rule needs a judge's reply to every answer, or choose exact_match"
 
 MARK = re.compile(
-    r"(?:\b(?:mark|score|rating)\W*(?:is\W*)?|^\W*)([1-5])(?:\.0+)?(?:\s*(?:/|out of)\s*5)?(?![\d/]|\.\d)",
-    re.IGNORECASE,
+    r"(?:\b(?:mark|score|rating)[^\w-]*(?:is[^\w-]*)?|^[^\w-]*)([1-5])(?:\.0+)?(?:\s*(?:/|out of)\s*5)?(?![\d/]|\.\d)",
+    re.ASCII | re.IGNORECASE,
 )
+"""A mark from 1 to 5 by its name, or at the beginning; "5/5", "5.0" and "5." are marks, "4.5" and "10" are none."""
 
 
 def item_of(row: Row, data: Path, index: int) -> QuestionItem:

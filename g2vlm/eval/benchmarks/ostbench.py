@@ -1,5 +1,6 @@
 """OST-Bench: what an agent that walks through a room has seen so far; judgements, estimates, counts and moments."""
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -26,6 +27,7 @@ from g2vlm.eval.benchmarks.asking import (
 )
 from g2vlm.eval.benchmarks.base import CORRECTED, Figure, Item, Outcome, QuestionItem
 from g2vlm.eval.benchmarks.pictures import pictures_of
+from g2vlm.prompts import PROMPTS
 
 SHORT = 15
 """Pictures up to which G2VLM's paper asks."""
@@ -90,9 +92,11 @@ def item_of(row: Row, data: Path, index: int) -> QuestionItem:
     if "Judgement" in kind and not field_of(row, "option", list):
         raise BadRow("option is empty")
     asked = field_of(row, "user_message" if "user_message" in row else "origin_question")
-    prompt = f"{row['system_prompt']}\n{asked}" if row.get("system_prompt") else asked
+    prompt = (
+        f"{row['system_prompt']}\n{asked}" if row.get("system_prompt") else asked
+    )  # no system line, as in the baselines
     pictures = pictures_of(row, "new_observations", data / "images", f"{scan}_{turn}")
-    return QuestionItem(f"{scan}_{turn}", kind, pictures, row, prompt, max_new_tokens=4096)
+    return QuestionItem(f"{scan}_{turn}", kind, pictures, row, prompt, 4096, PROMPTS["system"])
 
 
 def kind_named(name: str) -> str:
@@ -203,15 +207,14 @@ def _public_judgement(item: QuestionItem, said: str) -> Outcome:
     if truth not in options:
         return failed(item, "AssertionError: ", said)
     like = likeness(said, options)
-    chosen = options[like.index(max(like))]
-    return graded(item, chosen, chosen == truth)
+    return graded(item, said, options[like.index(max(like))] == truth)
 
 
 def _public_estimate(item: QuestionItem, said: str) -> Outcome:
     try:
         number, truth = float(said), float(item.row["answer"])
     except ValueError:
-        return graded(item, None, 0)
+        return replace(graded(item, None, 0), extracted=said)
     if truth == 0:
         return failed(item, "ZeroDivisionError: float division by zero", said)
     return graded(item, said, relative_score(number, truth))
@@ -223,14 +226,15 @@ def _public_whole(item: QuestionItem, said: str, whole_of: Callable[[str], int])
         number = whole_of(said) if word is None else word
         truth = int(float(item.row["answer"]))
     except (ValueError, OverflowError):
-        return graded(item, None, 0)
-    return graded(item, str(number), number == truth)
+        return replace(graded(item, None, 0), extracted=said)
+    return graded(item, said, number == truth)
 
 
 def corrected_score(item: QuestionItem, reply: Reply) -> Outcome:
     """As the authors score, but what is not said scores 0 and is counted, and nothing is taken for an answer that is none.
 
-    An option is the one that is most like the reply, if it is alone in that; number words are whole words, and 2.9 is not 2.
+    An option is the only one that is said, else the one that is most like the reply, if it is alone in that; number words are whole words,
+    and 2.9 is not 2.
     """
     said = public_answer(plain(reply.text or ""))
     if "Judgement" in item.kind:
@@ -250,8 +254,10 @@ def corrected_score(item: QuestionItem, reply: Reply) -> Outcome:
 
 def _judgement(item: QuestionItem, said: str) -> Outcome:
     truth, options = str(item.row["answer"]).replace('"', ""), item.row["option"]
+    said_ones = [option for option in options if re.search(rf"\b{re.escape(option.strip())}\b", said, re.IGNORECASE)]
     like = likeness(said, options)
-    chosen = options[like.index(max(like))] if max(like) and like.count(max(like)) == 1 else None
+    best = [option for option, length in zip(options, like, strict=True) if length == max(like) > 0]
+    chosen = next((found[0] for found in (said_ones, best) if len(found) == 1), None)
     return graded(item, chosen, chosen == truth)
 
 
@@ -303,7 +309,7 @@ OST_BENCH = OstBenchmark(
         ),
         QuestionRule(
             "public_official",
-            "rbler1234/OST-Bench 5437457, evaluation/OST_evaluator.py; digits as int(float(text)), as its later versions read them",
+            "rbler1234/OST-Bench, evaluation/OST_evaluator.py, as of 5437457 but for whole numbers, which are int(float(text))",
             score=public_score(whole_of=lambda text: int(float(text)), reply_of=lambda text: text or None),
             figures=figures_with(is_whole=True),
         ),

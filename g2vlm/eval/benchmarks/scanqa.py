@@ -78,19 +78,17 @@ def score(item: QuestionItem, reply: Reply, *, lemma: Lemma | None, is_public: b
     answers: list[str] = item.row["answers"]
     text = reply.text or ""
     text = text if is_public else without_thinking(text)
-    ranked = reply.ranked or (text,)
-    is_right = text in answers
-    more = {"em10": float(any(each in answers for each in ranked))} if reply.ranked else {}
-    if not text.split() and not is_right:
+    lemmatize = lemma or wordnet()
+    more = {"em10": float(any(each in answers for each in reply.ranked))} if reply.ranked else {}
+    if text in answers:
+        return graded(item, text, 1.0, f_value=1.0, **more)
+    if not all(each.split() for each in (text, *answers)):
         if is_public:
             return failed(item, "ZeroDivisionError: division by zero", text)
-        return graded(item, None, 0.0, f_value=0.0, **more)
-    lemmatize = lemma or wordnet()
-    if is_right:
-        more["f_value"] = 1.0
-    elif lemmatize is not None:
-        more["f_value"] = max(f_value(text, each, lemmatize) for each in answers)
-    return graded(item, text, is_right, **more)
+        answers = [each for each in answers if each.split()] if text.split() else []
+    if lemmatize is not None:
+        more["f_value"] = max((f_value(text, each, lemmatize) for each in answers), default=0.0)
+    return graded(item, text if text.split() else None, 0.0, **more)
 
 
 def normalised(item: QuestionItem, reply: Reply) -> Outcome:
@@ -121,7 +119,10 @@ def figures(items: Sequence[Item], outcomes: Outcomes) -> list[Figure]:
 
 def word_figures(by_class: Mapping[str, list[str]], outcomes: Outcomes) -> list[Figure]:
     made = []
-    for metric, why in (("em10", "the model ranks no answers"), ("f_value", "needs nltk with WordNet")):
+    for metric, why in (
+        ("em10", "the model ranks no answers"),
+        ("f_value", "needs WordNet: pip install 'g2vlm[eval]' and python -m nltk.downloader wordnet"),
+    ):
         for prefix, ids in by_class.items():
             if ids and all(metric in outcomes[id].scores for id in ids):
                 made.append(mean_figure(prefix + metric, outcomes, [[ids]], metric=metric, scale=100.0))

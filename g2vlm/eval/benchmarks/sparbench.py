@@ -1,7 +1,8 @@
 """SPAR-Bench: 20 tasks about depth, distance, relations and imagined views; choices, numbers, and one task of camera moves."""
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -122,7 +123,9 @@ def public_score(item: QuestionItem, reply: Reply) -> Outcome:
     if item.kind == MOVES:
         return _moves(item, public_moves(reply.text), reply.text, is_swapped=True)
     if item.kind in NUMBERS:
-        return _number(item, public_number(reply.text, item.kind))
+        return _number(
+            item, public_number(reply.text, item.kind), else_said=-1.0 if item.kind.endswith("_mv") else None
+        )
     said, truth = reply.text.lower(), item.row["answer"].lower()
     return graded(item, reply.text, said in truth or said[0] == truth)
 
@@ -149,14 +152,17 @@ def careful_score(item: QuestionItem, reply: Reply) -> Outcome:
     return graded(item, letter, letter == item.row["answer"].strip().upper())
 
 
-def _number(item: QuestionItem, said: float | None) -> Outcome:
-    if said is None:
-        return graded(item, None, 0)
+def _number(item: QuestionItem, said: float | None, *, else_said: float | None = None) -> Outcome:
+    """else_said: what is scored in place of a number that was not said."""
     try:
         truth = float(item.row["answer"])
     except ValueError:
         return failed(item, f"its answer is no number: {item.row['answer']!r}")
-    return graded(item, f"{said:g}", _accuracy(said, truth))
+    if said is not None:
+        return graded(item, str(said), _accuracy(said, truth))
+    if else_said is None:
+        return graded(item, None, 0)
+    return replace(graded(item, None, _accuracy(else_said, truth)), extracted=str(else_said))
 
 
 def _moves(item: QuestionItem, said: dict[str, float] | None, text: str, *, is_swapped: bool = False) -> Outcome:
@@ -178,15 +184,7 @@ def _accuracy(said: float, truth: float) -> float:
 # --- figures ----------------------------------------------------------------------------------------------------------
 
 
-def public_name(task: str) -> str:
-    if task == MOVES:
-        return f"{task}_vci_metric"
-    return f"{task}_MRA:.5:.95:.05" if task in NUMBERS else f"{task}_accuracy"
-
-
-def figures_with(
-    levels: Mapping[str, Sequence[str]], *, name_of: Callable[[str], str] = str, scale: float = 100
-) -> Aggregator:
+def figures_with(levels: Mapping[str, Sequence[str]], *, scale: float = 100) -> Aggregator:
     """Mean over tasks times 100; means over items, of levels (over their tasks) and of tasks times `scale`."""
 
     def figures(items: Sequence[Item], outcomes: Outcomes) -> list[Figure]:
@@ -194,7 +192,7 @@ def figures_with(
         tasks = ids_by(counted, kind_of)
         macro = [[ids] for ids in tasks.values()]
         parts = {level: [[tasks[task]] for task in of if task in tasks] for level, of in levels.items()}
-        parts |= {name_of(task): [[ids]] for task, ids in tasks.items()}
+        parts |= {task: [[ids]] for task, ids in tasks.items()}
         return [
             mean_figure("overall", outcomes, macro, scale=100),
             mean_figure("micro", outcomes, [[[item.id for item in counted]]], scale=scale),
@@ -205,7 +203,7 @@ def figures_with(
     return figures
 
 
-_public_figures = figures_with(SLIPPED, name_of=public_name, scale=1)
+_public_figures = figures_with(SLIPPED, scale=1)
 
 SPAR_BENCH = QuestionBenchmark(
     name="sparbench",

@@ -55,7 +55,8 @@ def tokenized(texts: Mapping[str, Sequence[str]]) -> dict[str, list[str]]:
 def caption_scores(candidates: Mapping[str, str], references: Mapping[str, Sequence[str]]) -> CaptionScores:
     """Of tokenized texts by id, one candidate and its references each; METEOR is left out where Java is missing.
 
-    CIDEr counts in how many references of this very set a word stands, so that it depends on all of them.
+    CIDEr counts in how many references of this very set a word stands, so that it depends on all of them. METEOR is a process of Java that
+    reads its tables for a minute or so at its first text, and lives on for the next ones.
     """
     if not candidates:
         raise ValueError("there is no text to score; give at least one")
@@ -82,7 +83,12 @@ def _scorers() -> list[tuple[tuple[str, ...], Any]]:
         (("ROUGE_L",), _part("rouge.rouge", "Rouge")()),
         (("CIDEr",), _part("cider.cider", "Cider")()),
     ]
-    return [*found, ((METEOR,), _part("meteor.meteor", "Meteor")())] if has_java() else found
+    return [*found, ((METEOR,), _meteor())] if has_java() else found
+
+
+@cache
+def _meteor() -> Any:
+    return _part("meteor.meteor", "Meteor")()
 
 
 def _part(module: str, name: str) -> Any:
