@@ -205,8 +205,13 @@ def to_views(
 
 def view_at(photo: Photo, size: tuple[int, int]) -> Float[Tensor, "3 height width"]:
     """RGB in [0, 1] of a photo at this size; Lanczos, no cropping."""
+    return torch.from_numpy(resized(photo, size).rgb).permute(2, 0, 1).contiguous() / 255
+
+
+def resized(photo: Photo, size: tuple[int, int]) -> Photo:
+    """A photo at this size (height, width); Lanczos, no cropping."""
     image = Image.fromarray(photo.rgb).resize((size[1], size[0]), Image.Resampling.LANCZOS)
-    return torch.from_numpy(np.array(image)).permute(2, 0, 1).contiguous() / 255
+    return Photo(photo.name, np.array(image))
 
 
 MERGED_PATCH = 28

@@ -3,7 +3,7 @@
 import hashlib
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import fields
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -11,12 +11,12 @@ from zipfile import BadZipFile
 
 import numpy as np
 import torch
-from jaxtyping import Float
 from transformers import AutoConfig, AutoModelForImageTextToText, Qwen2VLImageProcessorPil
 
 from g2vlm.answering import Session
 from g2vlm.atomic import read_lines
 from g2vlm.eval.benchmarks.base import Item, QuestionItem
+from g2vlm.eval.benchmarks.prediction import Prediction
 from g2vlm.eval.protocol import About, Absent, Setting
 from g2vlm.host import FAMILIES, Host
 from g2vlm.host_predictor import HostPredictor
@@ -72,7 +72,14 @@ class Model:
     def reconstruct(self, item: Item) -> Reconstruction:
         if self.geometry != "on":
             raise ValueError(f"geometry is {self.geometry!r}, but a reconstruction needs the views; set it to 'on'")
-        return self.predictor.reconstruct(seen(item, self.max_frames), seed=self.seed)
+        photos = seen(item, self.max_frames)
+        resolution = self._resolution(photos[0].size) if item.is_sized else None
+        return self.predictor.reconstruct(photos, resolution=resolution, seed=self.seed)
+
+    def _resolution(self, size: tuple[int, int]) -> int:
+        """At which a photo of this size (height, width), in whole patches, is seen as it is."""
+        is_by_width = isinstance(self.predictor, Predictor) and self.predictor.model.config.view_resize != "long_side"
+        return size[1] if is_by_width else max(size)
 
     def _session(self, item: QuestionItem) -> Session:
         """Questions in a row about the same pictures share what was read of them, which changes no answer."""
@@ -185,17 +192,6 @@ class RecordedAnswers:
         return [id for id in self.answers if id not in asked]
 
 
-@dataclass(frozen=True)
-class RecordedGeometry:
-    """What a file holds of a `protocol.Reconstructed`."""
-
-    depth: tuple[Float[np.ndarray, "_height _width"], ...] | None = None
-    points: tuple[Float[np.ndarray, "_height _width 3"], ...] | None = None
-    normals: tuple[Float[np.ndarray, "_height _width 3"], ...] | None = None
-    poses: Float[np.ndarray, "views 4 4"] | None = None
-    intrinsics: Float[np.ndarray, "views 3 3"] | None = None
-
-
 MAPS = {"depth": (2, "height, width"), "points": (3, "height, width, 3"), "normals": (3, "height, width, 3")}
 CAMERAS = {"poses": (4, 4), "intrinsics": (3, 3)}
 
@@ -218,7 +214,7 @@ class RecordedReconstructions:
         self.folder, self.count = folder, len(files)
         self.about = About("recorded", str(folder), digest.hexdigest())
 
-    def reconstruct(self, item: Item) -> RecordedGeometry:
+    def reconstruct(self, item: Item) -> Prediction:
         file = self.folder / f"{item.id}.npz"
         if not file.is_file():
             raise Absent(f"no {file}")
@@ -230,11 +226,11 @@ class RecordedReconstructions:
         found: dict[str, Any] = {name: _maps(arrays, name) for name in MAPS}
         found |= {name: _cameras(arrays, name) for name in CAMERAS}
         if all(value is None for value in found.values()):
-            names = ", ".join(field.name for field in fields(RecordedGeometry))
+            names = ", ".join(field.name for field in fields(Prediction))
             raise ValueError(f"{file} holds {', '.join(arrays) or 'nothing'}; wanted is any of {names}")
         if not np.isfinite(found["poses"] if found["poses"] is not None else 0).all():
             raise ValueError(f"poses in {file} are not finite")
-        return RecordedGeometry(**found)
+        return Prediction(**found)
 
     def unknown(self, items: Iterable[Item]) -> list[str]:
         """Files for nothing that was asked."""

@@ -23,8 +23,8 @@ from typing import Any
 import torch
 
 from g2vlm.atomic import append_line, read_lines, write_whole
-from g2vlm.eval.adapters import RecordedGeometry
 from g2vlm.eval.benchmarks.base import CORRECTED, Benchmark, Item, ListsFrames, Outcome, QuestionItem
+from g2vlm.eval.benchmarks.prediction import Prediction
 from g2vlm.eval.protocol import About, Absent, System, output_of, require_fits
 from g2vlm.eval.terms import keep_terms
 
@@ -172,7 +172,7 @@ def sampled(benchmark: Benchmark[Any], item: Item, system: System, rule: str) ->
     started = perf_counter()
     output, status = None, None
     try:
-        output = output_of(system, item)
+        output = output_of(system, item.under(benchmark.rules[rule]))
         outcome = sound(benchmark.score(item, output, rule))
     except Absent as error:
         outcome, status = Outcome(item.kind, "skipped", {}, note=str(error)), MISSING
@@ -206,7 +206,7 @@ def worst(benchmark: Benchmark[Any], item: Item, rule: str) -> Outcome:
     """What no output is worth."""
     if isinstance(item, QuestionItem):  # and not the score of "", which some public rules take for an answer
         return Outcome(item.kind, "failed", {"score": 0.0})
-    return benchmark.score(item, RecordedGeometry(), rule)
+    return benchmark.score(item, Prediction(), rule)
 
 
 def outcome_of(row: Row) -> Outcome:

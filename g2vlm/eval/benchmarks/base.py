@@ -48,6 +48,15 @@ class Item:
         """Its pictures, or at most so many frames of its video, evenly spaced; BadRow names what cannot be read."""
         return photos_of(self._about_media(), Path(), max_frames)
 
+    def under(self, rule: "Rule") -> "Item":
+        """The item as it has to be shown where a rule says how."""
+        return self
+
+    @property
+    def is_sized(self) -> bool:
+        """Whether `seen` gives pictures at the very size at which a model has to work."""
+        return False
+
     def missing(self) -> str | None:
         """What of its media is not there; nothing is decoded."""
         try:

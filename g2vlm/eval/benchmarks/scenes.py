@@ -11,7 +11,7 @@ import numpy as np
 
 from g2vlm.data.readers import scene_json
 from g2vlm.data.recon import Frame, Scene
-from g2vlm.eval.benchmarks.base import CORRECTED, Figure, Item, Outcome
+from g2vlm.eval.benchmarks.base import CORRECTED, Figure, Item, Outcome, Rule
 from g2vlm.eval.benchmarks.folders import check_none_missing
 from g2vlm.eval.benchmarks.frames import STORED, FrameList, Selection, all_frames, read_list, shipped
 from g2vlm.eval.benchmarks.prediction import Prediction, prediction_of
@@ -28,7 +28,7 @@ from g2vlm.eval.benchmarks.tasks import (
     read_truth,
     worst,
 )
-from g2vlm.pictures import Photo
+from g2vlm.pictures import Photo, resized
 from g2vlm.records import Reconstruction
 
 PERCENT = ("rra", "rta", "auc")
@@ -39,17 +39,33 @@ PERCENT = ("rra", "rta", "auc")
 class SceneItem(Item):
     """The pictures of a scene that are seen at once; `kind` is the scene or category, `row` says which frames they are.
 
-    tasks: what a prediction is scored on. farthest, reach: see `Truth`.
+    tasks: what a prediction is scored on. farthest, reach: see `Truth`. shown_by: the rule that says at which size pictures are shown.
     """
 
     frames: tuple[Frame, ...] = field(default=(), repr=False, compare=False)
     tasks: tuple[Task, ...] = ()
     farthest: float = np.inf
     reach: float = 0.1
+    shown_by: GeometryRule | None = field(default=None, repr=False, compare=False)
+
+    def under(self, rule: Rule) -> "SceneItem":
+        """The item with its pictures at the size that a rule asks for."""
+        return replace(self, shown_by=rule) if isinstance(rule, GeometryRule) and rule.is_stretched else self
+
+    @property
+    def is_sized(self) -> bool:
+        return self.shown_by is not None
+
+    def seen(self, max_frames: int) -> Sequence[Photo]:
+        """All of its pictures: a benchmark says how many."""
+        return self.photos()
 
     def photos(self) -> list[Photo]:
-        """Pictures for a model, with their pixels as stored: not turned by EXIF, so that they go with the truth."""
-        return [Photo(Path(frame.name).name, frame.read().image) for frame in self.frames]
+        """Pictures for a model, not turned by EXIF, so that they go with the truth; their pixels as stored unless a rule says a size."""
+        photos = [Photo(Path(frame.name).name, frame.read().image) for frame in self.frames]
+        if self.shown_by is None or (size := self.shown_by.input_size(*photos[0].size)) is None:
+            return photos
+        return [resized(photo, size) for photo in photos]
 
     def truth(self) -> Truth:
         """What is known; BadSample (a ValueError) names a file that is broken."""
@@ -99,16 +115,17 @@ class SceneBenchmark:
         check_none_missing(data, "files", sorted({str(path) for path in files if not path.is_file()}), len(files))
         return list(items.values())
 
-    def frame_list(self, items: Sequence[SceneItem]) -> FrameList:
+    def frame_list(self, items: Sequence[Item]) -> FrameList:
         """Which frames of which sequence the items show, to be stored with `frames.write_list`."""
         numbers: dict[str, list[int]] = {}
         for item in items:
             numbers.setdefault(item.row["sequence"], []).extend(item.row["numbers"])
         return numbers
 
-    def score(self, item: SceneItem, output: Prediction | Reconstruction, rule: str = CORRECTED) -> Outcome:
+    def score(self, item: Item, output: Prediction | Reconstruction, rule: str = CORRECTED) -> Outcome:
         """Scores by metric. `failed`, with the reasons, where one of the tasks could not be scored; `skipped` where
         nothing is known that any could be compared with."""
+        assert isinstance(item, SceneItem)
         prediction = prediction_of(output) if isinstance(output, Reconstruction) else output
         truth, chosen = item.truth(), self._rule(rule)
         scores: Scores = {}
@@ -125,9 +142,7 @@ class SceneBenchmark:
         status = "failed" if failures else "scored" if scores else "skipped"
         return Outcome(item.kind, status, scores, note="; ".join(failures + lacks) or None)
 
-    def figures(
-        self, items: Sequence[SceneItem], outcomes: Mapping[str, Outcome], rule: str = CORRECTED
-    ) -> list[Figure]:
+    def figures(self, items: Sequence[Item], outcomes: Mapping[str, Outcome], rule: str = CORRECTED) -> list[Figure]:
         """All metrics, by name; "overall" is the main one of the first task.
 
         Where kinds have several items, "macro/METRIC" is the mean over kinds and "groups/KIND/METRIC" that of one kind.
@@ -137,7 +152,8 @@ class SceneBenchmark:
         `count` and "failed" tell.
         """
         chosen, ids = self._rule(rule), [item.id for item in items if item.id in outcomes]
-        tasks: list[Task] = [task for task in TASKS if any(task in item.tasks for item in items)]
+        asked = {task for item in items if isinstance(item, SceneItem) for task in item.tasks}
+        tasks: list[Task] = [task for task in TASKS if task in asked]
         figures = [
             figure
             for task in tasks
