@@ -7,6 +7,9 @@ from pathlib import Path
 
 from g2vlm.atomic import naming
 
+Content = bytes | memoryview
+"""What a file is to hold."""
+
 
 def require_free(folder: Path, *, overwrite: bool) -> None:
     """Refuse to mix a new result with what is already in a folder."""
@@ -16,7 +19,7 @@ def require_free(folder: Path, *, overwrite: bool) -> None:
         raise ValueError(f"{folder} exists and is not empty; choose another folder or give --overwrite")
 
 
-def publish(folder: Path, files: Iterable[tuple[str, bytes]]) -> list[Path]:
+def publish(folder: Path, files: Iterable[tuple[str, Content]]) -> list[Path]:
     """Write all files (path below the folder, content) or none; files of the same name are replaced.
 
     Any failure, a full disk or an interruption among them, leaves the folder as it was.
