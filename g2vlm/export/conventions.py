@@ -23,6 +23,8 @@ SCALES = {
 }
 Y_UP = "x right, y up, z backward: OpenCV axes of the first view with y and z negated"
 
+OF_POINTS = {"normals": "unit, world frame", "colours": "sRGB", "confidence": "0 to 1"}
+
 
 def statement(reconstruction: Reconstruction, **particulars: str) -> dict[str, str]:
     """Lines for a file that can carry text, by name; `particulars` are added, or say what differs in this file."""

@@ -14,7 +14,7 @@ from g2vlm.export import arrays, maps
 from g2vlm.export.atomic import Content, publish
 from g2vlm.export.cloud import Cloud, Selection, cloud_of, confident_pixels, finite_pixels, selected_pixels
 from g2vlm.export.colmap import colmap
-from g2vlm.export.conventions import Y_UP, lines, statement
+from g2vlm.export.conventions import OF_POINTS, Y_UP, lines, statement
 from g2vlm.export.glb import glb
 from g2vlm.export.laz import laz
 from g2vlm.export.mesh import Mesh, mesh_of
@@ -139,19 +139,20 @@ def _files_of_format(
         case "ply":
             cloud = _cloud(reconstruction, selection)
             account["num_points"] = len(cloud)
-            comments = lines(statement(reconstruction, normals="unit, world frame", confidence="0 to 1"))
+            comments = lines(statement(reconstruction, **OF_POINTS))
             yield "points.ply", (ascii_ply if style.text else ply)(cloud, comments)
         case "glb":
             shape = _shape(reconstruction, selection, style)
-            yield "scene.glb", glb(reconstruction, shape, statement(reconstruction, axes=Y_UP))
+            yield "scene.glb", glb(reconstruction, shape, statement(reconstruction, axes=Y_UP, **OF_POINTS))
         case "usd":
             shape = _shape(reconstruction, selection, style)
-            content = usd(reconstruction, shape, statement(reconstruction, axes=Y_UP), text=style.text)
+            content = usd(reconstruction, shape, statement(reconstruction, axes=Y_UP, **OF_POINTS), text=style.text)
             yield ("scene.usda" if style.text else "scene.usdc"), content
         case "laz":
-            yield "points.laz", laz(_cloud(reconstruction, selection), lines(said))
+            yield "points.laz", laz(_cloud(reconstruction, selection), lines(statement(reconstruction, **OF_POINTS)))
         case "colmap":
             pixels = selected_pixels(reconstruction, selection)
+            said = statement(reconstruction, poses="world-to-camera", intrinsics="in pixels of the original photos")
             for name, content in colmap(reconstruction, pixels, said, text=style.text):
                 yield f"colmap/sparse/0/{name}", content
         case "nerfstudio":
@@ -177,7 +178,7 @@ def _files_of_format(
             for view, normals in enumerate(_zero_outside(reconstruction, reconstruction.normals)):
                 yield f"normals/{stem(reconstruction, view)}.tiff", maps.normal_tiff(normals, lines(said))
         case "tum":
-            yield "trajectory.txt", tum(reconstruction, lines(said))
+            yield "trajectory.txt", tum(reconstruction, lines(statement(reconstruction, poses="camera-to-world")))
         case "overview":
             yield "overview.png", overview(reconstruction)
         case "json":
