@@ -34,7 +34,11 @@ def load_reconstruction(folder: str | Path) -> Reconstruction:
         names = tuple(camera["name"] for camera in cameras["cameras"])
         sizes = tuple((camera["height"], camera["width"]) for camera in cameras["cameras"])
     except (KeyError, TypeError) as error:
-        raise ValueError(f"{folder}: its {ACCOUNT} or {CAMERAS} lacks {error}; run g2vlm predict again") from error
+        raise ValueError(
+            f"{folder}: its {ACCOUNT} or {CAMERAS} is not as g2vlm writes it ({error}); run g2vlm predict again"
+        ) from error
+    if not names:
+        raise ValueError(f"{folder / CAMERAS} names no views; run g2vlm predict again")
     if scale not in get_args(Scale):
         raise ValueError(f"{folder / ACCOUNT}: its scale is {scale!r}; it must be one of {', '.join(get_args(Scale))}")
     views = [_view(folder / "maps" / f"{stem_of(name, view, len(names))}.npz") for view, name in enumerate(names)]
