@@ -23,7 +23,7 @@ def laz(cloud: Cloud, said: tuple[str, ...]) -> bytes:
     header.offsets = (lowest + highest) / 2
     header.scales = np.maximum((highest - lowest) / 2, np.finfo(np.float32).tiny) / FINEST
     names = ("nx", "ny", "nz", "confidence")
-    header.add_extra_dims([laspy.ExtraBytesParams(name=name, type=np.float32) for name in names])
+    header.add_extra_dims([laspy.ExtraBytesParams(name=name, type=np.dtype(np.float32)) for name in names])
     header.vlrs.append(laspy.VLR("g2vlm", 1, "frames, units and scale", "\n".join(said).encode()))
     points = laspy.LasData(header)
     points.x, points.y, points.z = positions.T

@@ -7,6 +7,7 @@ import numpy as np
 
 from g2vlm.data.readers.cameras import resized
 from g2vlm.export.arrays import as_json
+from g2vlm.export.atomic import Content
 from g2vlm.export.cloud import Cloud
 from g2vlm.export.colmap import require_cameras
 from g2vlm.export.conventions import lines, opengl_cameras
@@ -18,9 +19,7 @@ from g2vlm.records import Reconstruction
 CAMERA_AXES = "OpenGL: x right, y up, z backward (y and z of the OpenCV camera negated); the world is as it was"
 
 
-def nerfstudio(
-    reconstruction: Reconstruction, cloud: Cloud, said: dict[str, str]
-) -> Iterator[tuple[str, bytes | memoryview]]:
+def nerfstudio(reconstruction: Reconstruction, cloud: Cloud, said: dict[str, str]) -> Iterator[tuple[str, Content]]:
     """Pictures have the size of the maps, and intrinsics are in their pixels."""
     require_cameras(reconstruction, "nerfstudio")
     poses = opengl_cameras(reconstruction.poses.astype(np.float64))

@@ -1,5 +1,7 @@
 """A coloured point cloud as PLY, which MeshLab, CloudCompare, Blender and Open3D open."""
 
+from collections.abc import Iterator
+
 import numpy as np
 
 from g2vlm.export.cloud import Cloud
@@ -10,37 +12,42 @@ PROPERTIES = {
     **dict.fromkeys(("red", "green", "blue"), "uchar"),
     "confidence": "float",
 }
-POINT = np.dtype(
-    [("position", "<f4", 3), ("normal", "<f4", 3), ("colour", "u1", 3), ("confidence", "<f4")]
-)  # as PROPERTIES
-BLOCK = 1 << 14
-"""Points packed at once: so many stay in the processor's cache, which makes packing twice as fast."""
+BLOCK = 1 << 12
+"""Points packed at once: they stay in the processor's cache, and a long cloud needs no memory beside its own."""
 
 
-def ply(cloud: Cloud, comments: tuple[str, ...] = ()) -> memoryview:
-    """Little-endian PLY; comments are single lines of ASCII."""
-    header = _header("binary_little_endian", len(cloud), comments)
-    content = np.empty(len(header) + len(cloud) * POINT.itemsize, np.uint8)
-    content[: len(header)] = np.frombuffer(header, np.uint8)
-    packed = content[len(header) :].view(POINT)
+def ply(cloud: Cloud, comments: tuple[str, ...] = ()) -> Iterator[bytes]:
+    """Little-endian PLY, piece by piece; comments are single lines of ASCII."""
+    yield _header("binary_little_endian", len(cloud), comments)
+    columns = [
+        _as_items(column, kind) for column, kind in zip(_columns(cloud), ("<f4", "<f4", "u1", "<f4"), strict=True)
+    ]
+    packed = np.empty(BLOCK, [(f"column{i}", column.dtype) for i, column in enumerate(columns)])
     for start in range(0, len(cloud), BLOCK):
-        part = slice(start, start + BLOCK)
-        packed["position"][part] = cloud.positions[part]
-        packed["normal"][part] = cloud.normals[part]
-        packed["colour"][part] = cloud.colours[part]
-        packed["confidence"][part] = cloud.confidence[part]
-    return memoryview(content)
+        part = packed[: len(cloud) - start]
+        for name, column in zip(part.dtype.names or (), columns, strict=True):
+            part[name] = column[start : start + BLOCK]
+        yield part.tobytes()
 
 
-def ascii_ply(cloud: Cloud, comments: tuple[str, ...] = ()) -> bytes:
+def ascii_ply(cloud: Cloud, comments: tuple[str, ...] = ()) -> Iterator[bytes]:
     """The same as text; nine digits tell any two numbers of 32 bits apart."""
-    columns = [cloud.positions, cloud.normals, cloud.colours, cloud.confidence[:, None]]
+    yield _header("ascii", len(cloud), comments)
     line = " ".join(["%.9g"] * 6 + ["%d"] * 3 + ["%.9g"]) + "\n"
-    parts = [_header("ascii", len(cloud), comments)]
     for start in range(0, len(cloud), BLOCK):
-        rows = np.concatenate([column[start : start + BLOCK] for column in columns], axis=1)
-        parts.append((line * len(rows) % tuple(rows.ravel().tolist())).encode())
-    return b"".join(parts)
+        rows = np.concatenate([column[start : start + BLOCK] for column in _columns(cloud)], axis=1)
+        yield (line * len(rows) % tuple(rows.ravel().tolist())).encode()
+
+
+def _columns(cloud: Cloud) -> tuple[np.ndarray, ...]:
+    """In the order of PROPERTIES."""
+    return cloud.positions, cloud.normals, cloud.colours, cloud.confidence[:, None]
+
+
+def _as_items(rows: np.ndarray, kind: str) -> np.ndarray:
+    """Each row as one item: twelve bytes are copied in half the time that three numbers take."""
+    whole = np.ascontiguousarray(rows, kind)
+    return whole.view(f"V{whole.itemsize * whole.shape[1]}")[:, 0]
 
 
 def _header(layout: str, num_points: int, comments: tuple[str, ...]) -> bytes:

@@ -1,6 +1,7 @@
 """A scene as USD, which Omniverse, Houdini, Blender and phones open: points and cameras, or surfaces and cameras."""
 
 import tempfile
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -22,56 +23,51 @@ APERTURE = 36.0
 
 def usd(reconstruction: Reconstruction, shape: Cloud | Mesh, said: dict[str, str], *, text: bool) -> bytes:
     """A stage with y up; cameras without intrinsics have a place and no lens of their own."""
-    from pxr import Usd, UsdGeom
-
+    stages, geom = import_module("pxr.Usd").Stage, import_module("pxr.UsdGeom")  # by name: usd-core has no types
     with tempfile.TemporaryDirectory() as folder:  # the library writes binary stages to files alone
         file = Path(folder) / ("scene.usda" if text else "scene.usdc")
-        stage: Any = Usd.Stage.CreateNew(str(file))
-        UsdGeom.SetStageUpAxis(stage, UsdGeom.Tokens.y)
+        stage = stages.CreateNew(str(file))
+        geom.SetStageUpAxis(stage, geom.Tokens.y)
         if reconstruction.scale == "metric":
-            UsdGeom.SetStageMetersPerUnit(stage, 1.0)
+            geom.SetStageMetersPerUnit(stage, 1.0)
         layer = stage.GetRootLayer()
         layer.customLayerData, layer.comment = said, "\n".join(lines(said))
-        stage.SetDefaultPrim(UsdGeom.Xform.Define(stage, "/scene").GetPrim())
+        stage.SetDefaultPrim(geom.Xform.Define(stage, "/scene").GetPrim())
         if isinstance(shape, Mesh):
-            surfaces = UsdGeom.Mesh.Define(stage, "/scene/surfaces")
+            surfaces = geom.Mesh.Define(stage, "/scene/surfaces")
             surfaces.CreateFaceVertexCountsAttr(np.full(len(shape.faces), 3, np.int32))
             surfaces.CreateFaceVertexIndicesAttr(shape.faces.astype(np.int32).ravel())
-            surfaces.CreateSubdivisionSchemeAttr(UsdGeom.Tokens.none)
+            surfaces.CreateSubdivisionSchemeAttr(geom.Tokens.none)
             _describe(surfaces, shape.vertices)
         else:
-            points = UsdGeom.Points.Define(stage, "/scene/points")
+            points = geom.Points.Define(stage, "/scene/points")
             width = POINT_WIDTH * float(np.median(np.linalg.norm(shape.positions, axis=1)))
             points.CreateWidthsAttr(np.array([width], np.float32))
-            points.SetWidthsInterpolation(UsdGeom.Tokens.constant)
+            points.SetWidthsInterpolation(geom.Tokens.constant)
             _describe(points, shape)
-        for view in range(len(reconstruction.names)):
-            _add_camera(stage, reconstruction, view)
+        for view, photo in enumerate(photo_names(reconstruction)):
+            _add_camera(stage, reconstruction, view, photo)
         layer.Save()
         return file.read_bytes()
 
 
 def _describe(geometry: Any, vertices: Cloud) -> None:
-    from pxr import Sdf, UsdGeom
-
+    geom, types = import_module("pxr.UsdGeom"), import_module("pxr.Sdf").ValueTypeNames
     geometry.CreatePointsAttr(y_up(vertices.positions))
     geometry.CreateNormalsAttr(y_up(vertices.normals))
-    geometry.SetNormalsInterpolation(UsdGeom.Tokens.vertex)
-    geometry.CreateDisplayColorPrimvar(UsdGeom.Tokens.vertex).Set(vertices.colours.astype(np.float32) / 255)
-    confidence = UsdGeom.PrimvarsAPI(geometry).CreatePrimvar(
-        "confidence", Sdf.ValueTypeNames.FloatArray, UsdGeom.Tokens.vertex
-    )
+    geometry.SetNormalsInterpolation(geom.Tokens.vertex)
+    geometry.CreateDisplayColorPrimvar(geom.Tokens.vertex).Set(vertices.colours.astype(np.float32) / 255)
+    confidence = geom.PrimvarsAPI(geometry).CreatePrimvar("confidence", types.FloatArray, geom.Tokens.vertex)
     confidence.Set(vertices.confidence)
 
 
-def _add_camera(stage: Any, reconstruction: Reconstruction, view: int) -> None:
+def _add_camera(stage: Any, reconstruction: Reconstruction, view: int, photo: str) -> None:
     """USD multiplies row vectors, so matrices are transposed; its pictures have their middle where its axis goes through."""
-    from pxr import Gf, UsdGeom
-
-    camera = UsdGeom.Camera.Define(stage, f"/scene/camera_{view:02d}")
+    geom, matrix = import_module("pxr.UsdGeom"), import_module("pxr.Gf").Matrix4d
+    camera = geom.Camera.Define(stage, f"/scene/camera_{view:02d}")
     pose = y_up_cameras(reconstruction.poses[view : view + 1].astype(np.float64))[0]
-    camera.AddTransformOp().Set(Gf.Matrix4d(pose.T.tolist()))
-    camera.GetPrim().SetCustomDataByKey("photo", photo_names(reconstruction)[view])
+    camera.AddTransformOp().Set(matrix(pose.T.tolist()))
+    camera.GetPrim().SetCustomDataByKey("photo", photo)
     if np.isfinite(reconstruction.intrinsics[view]).all():
         unit = resized(reconstruction.intrinsics[view].astype(np.float64), reconstruction.original_sizes[view], (1, 1))
         focal, vertical = APERTURE * unit[0, 0], APERTURE * unit[0, 0] / unit[1, 1]

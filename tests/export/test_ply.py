@@ -24,7 +24,7 @@ def random_cloud(num_points: int) -> Cloud:
 @pytest.mark.parametrize("write", [ply, ascii_ply])
 def test_what_is_written_is_read_back_bit_for_bit(write, num_points):
     cloud = random_cloud(num_points)
-    file = PlyData.read(io.BytesIO(write(cloud, ("scale: scale_free",))))
+    file = PlyData.read(io.BytesIO(b"".join(write(cloud, ("scale: scale_free",)))))
     assert file.comments == ["scale: scale_free"]
     assert (file.text, file.byte_order) == ((True, "=") if write is ascii_ply else (False, "<"))
     columns = [*cloud.positions.T, *cloud.normals.T, *cloud.colours.T, cloud.confidence]

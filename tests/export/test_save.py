@@ -151,7 +151,7 @@ def test_a_foreign_account_makes_us_remove_nothing(reconstruction, tmp_path):
     save(reconstruction, folder, ["json"])
 
 
-@pytest.mark.parametrize("file", sorted(ALL))
+@pytest.mark.parametrize("file", sorted(ALL - {"points.ply"}))  # which is written piece by piece: see test_atomic
 def test_a_full_disk_at_any_file_leaves_the_earlier_result_whole(reconstruction, tmp_path, monkeypatch, file):
     save(reconstruction, tmp_path)
     before = {name: (tmp_path / name).read_bytes() for name in ALL}
