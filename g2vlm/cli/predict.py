@@ -50,7 +50,7 @@ def predict(
         ),
     ] = None,
     formats: Annotated[
-        str, typer.Option(help="Any of these, separated by commas.", rich_help_panel=POINTS)
+        str, typer.Option(help="Formats of g2vlm export, separated by commas.", rich_help_panel=POINTS)
     ] = "ply,npz,depth_png,overview,json",
     max_points: Annotated[
         int, typer.Option(help="Points of the PLY; beyond it a random subset is kept.", rich_help_panel=POINTS)
