@@ -50,7 +50,7 @@ def predict(
         ),
     ] = None,
     formats: Annotated[
-        str, typer.Option(help="Any of these, separated by commas.", rich_help_panel=POINTS)
+        str, typer.Option(help="Formats of g2vlm export, separated by commas.", rich_help_panel=POINTS)
     ] = "ply,npz,depth_png,overview,json",
     max_points: Annotated[
         int, typer.Option(help="Points of the PLY; beyond it a random subset is kept.", rich_help_panel=POINTS)
@@ -70,7 +70,7 @@ def predict(
     started = perf_counter()
     from g2vlm.cli.progress import progress
     from g2vlm.export.atomic import require_free
-    from g2vlm.export.ply import Selection
+    from g2vlm.export.cloud import Selection
     from g2vlm.export.save import check_formats, save
     from g2vlm.pictures import evenly_spaced, find_pictures, read_photo
 
