@@ -17,11 +17,11 @@ import numpy as np
 import torch
 from jaxtyping import Bool, Float
 
-from g2vlm.frames import unit, up_direction, world_normals
 from g2vlm.geometry.camera import unproject
 from g2vlm.geometry.points import depth_jumps
 from g2vlm.geometry.pose import in_first_frame, transform
 from g2vlm.records import Box, Mark, Reconstruction, Scale, Statement, Views
+from g2vlm.worlds import unit, up_direction, world_normals
 
 Kind = Literal["depth", "extent", "distance", "same", "nearest", "sees", "motion", "room", "floor"]
 

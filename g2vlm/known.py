@@ -11,7 +11,7 @@ from jaxtyping import Float
 from g2vlm.geometry.align import robust_scale_points
 from g2vlm.geometry.camera import pixel_centres, rescale_intrinsics
 from g2vlm.geometry.points import normals_from_points
-from g2vlm.geometry.pose import relative_poses
+from g2vlm.geometry.pose import FLIP, relative_poses
 from g2vlm.geometry.rotation import geodesic_angle
 from g2vlm.records import Reconstruction
 
@@ -23,9 +23,6 @@ SAME_SURFACE = 0.1
 
 POOR = 30.0
 """Degrees, of rotation and direction together; known poses that differ by more are looked at for a mix-up of conventions."""
-
-FLIP = np.diag([1.0, -1.0, -1.0, 1.0])
-"""From OpenGL's camera axes (y up, looking along -z) to OpenCV's, and back."""
 
 
 @dataclass(frozen=True)

@@ -8,9 +8,9 @@ import numpy as np
 import torch
 from jaxtyping import Float
 
-from g2vlm.frames import find_floor, scaled
 from g2vlm.geometry.align import robust_scale
 from g2vlm.records import Reconstruction
+from g2vlm.worlds import find_floor, scaled
 
 GREATEST_DISAGREEMENT = 0.2
 """Median relative residual above which lengths are said to contradict one another."""

@@ -7,9 +7,10 @@ import pytest
 from builders import true_reconstruction
 from scipy.spatial.transform import Rotation
 
-from g2vlm.frames import moved, scaled
-from g2vlm.known import FLIP, KnownCameras, agreement, fit_to_known, on_rays, pose_difference
+from g2vlm.geometry.pose import FLIP
+from g2vlm.known import KnownCameras, agreement, fit_to_known, on_rays, pose_difference
 from g2vlm.records import Reconstruction
+from g2vlm.worlds import moved, scaled
 
 
 def known(

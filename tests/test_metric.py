@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from builders import true_reconstruction
 
-from g2vlm.frames import scaled
 from g2vlm.metric import Baseline, CameraHeight, Depth, Distance, Hint, Pixel, measure, parse_hint, to_metres
 from g2vlm.records import Reconstruction
+from g2vlm.worlds import scaled
 
 
 @pytest.fixture(scope="module")

@@ -8,7 +8,7 @@ from builders import true_reconstruction
 from scipy.spatial.transform import Rotation
 
 from g2vlm.data.scenes import rooms
-from g2vlm.frames import find_floor, in_gravity_frame, moved, scaled
+from g2vlm.worlds import find_floor, in_gravity_frame, moved, scaled
 
 SEED = 5
 
