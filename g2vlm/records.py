@@ -10,6 +10,10 @@ from torch import Tensor
 Scale = Literal["scale_free", "metric"]
 """`scale_free`: true up to one positive factor common to all points and poses. `metric`: metres."""
 
+World = Literal["view_0", "gravity", "known"]
+"""`view_0`: camera frame of the first view. `gravity`: y down along gravity, floor at y = 0, the first camera above the origin and facing
+along z. `known`: that of poses that were given."""
+
 IGNORE = -100
 """The label of a token that is not to be learnt."""
 
@@ -86,7 +90,7 @@ class Provenance:
 
 @dataclass(frozen=True)
 class Reconstruction:
-    """Depth, points and cameras of a few photos; the world frame is the camera frame of view 0.
+    """Depth, points and cameras of a few photos; the world frame is the camera frame of view 0 unless `world` says another.
 
     Every map has the working resolution of its view (height, width), which `images` shows; `intrinsics` are in pixels
     of the original photo, whose size is `original_sizes` (height, width).
@@ -110,6 +114,7 @@ class Reconstruction:
     original_sizes: tuple[tuple[int, int], ...]
     scale: Scale
     provenance: Provenance
+    world: World = "view_0"
 
 
 @dataclass(frozen=True)
