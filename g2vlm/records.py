@@ -1,7 +1,9 @@
 """What is passed between the parts of g2vlm: pictures with their truth, what the heads read, what a user gets."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Literal
+from pathlib import Path
+from typing import Any, Literal
 
 import numpy as np
 from jaxtyping import Bool, Float, Int, UInt8
@@ -115,6 +117,19 @@ class Reconstruction:
     scale: Scale
     provenance: Provenance
     world: World = "view_0"
+
+    def save(self, folder: str | Path, formats: Sequence[str] = (), **options: Any) -> list[Path]:
+        """Write a folder that `load` reads again exactly, with further formats beside; see `g2vlm.export.save`."""
+        from g2vlm.export.save import save_reconstruction
+
+        return save_reconstruction(self, folder, formats, **options)
+
+    @classmethod
+    def load(cls, folder: str | Path) -> "Reconstruction":
+        """What `save` or `g2vlm predict` wrote; see `g2vlm.export.load`."""
+        from g2vlm.export.load import load_reconstruction
+
+        return load_reconstruction(folder)
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,6 @@ from pathlib import Path
 
 import numpy as np
 
-from g2vlm.data.readers.cameras import FLIP
 from g2vlm.data.readers.derived import Derived, npy, pixels
 from g2vlm.data.readers.listing import files, numbers
 from g2vlm.data.recon import DepthFile, File, Frame, Scene, pinhole
@@ -20,6 +19,7 @@ from g2vlm.eval.benchmarks.folders import each_sequence
 from g2vlm.eval.benchmarks.frames import every
 from g2vlm.eval.benchmarks.rules import POINTS
 from g2vlm.eval.benchmarks.scenes import SceneBenchmark
+from g2vlm.geometry.pose import FLIP
 
 CAMERA = pinhole(554.2562584220408, 554.2562584220408, 320, 240)
 FARTHEST = 10.0
