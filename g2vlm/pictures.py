@@ -197,10 +197,16 @@ def to_views(
     """RGB in [0, 1] of each photo at its working size; Lanczos, no cropping."""
     if not photos:
         raise ValueError("no photo was given; a reconstruction needs at least 1 view")
-    sizes = [working_size(*photo.size, resolution, patch, rule) for photo in photos]
-    if rule == "first_view_width":
-        sizes = [sizes[0]] * len(sizes)
+    sizes = view_sizes([photo.size for photo in photos], resolution, patch, rule)
     return [view_at(photo, size) for photo, size in zip(photos, sizes, strict=True)]
+
+
+def view_sizes(
+    photos: Sequence[tuple[int, int]], resolution: int, patch: int, rule: Resize = "long_side"
+) -> list[tuple[int, int]]:
+    """(height, width) of the views of photos of these sizes; see `working_size`."""
+    sizes = [working_size(*photo, resolution, patch, rule) for photo in photos]
+    return [sizes[0]] * len(sizes) if rule == "first_view_width" else sizes
 
 
 def view_at(photo: Photo, size: tuple[int, int]) -> Float[Tensor, "3 height width"]:

@@ -151,9 +151,7 @@ def _median(values: Float[Tensor, " n"], weight: Float[Tensor, " n"]) -> Tensor:
     return values[order[torch.searchsorted(reached, reached[-1:] / 2).clamp(max=len(values) - 1)]][0]
 
 
-def camera_marks(
-    poses: Float[Tensor, "views 4 4"], reach: Float[Tensor, " views"]
-) -> Float[Tensor, "views four 3"]:
+def camera_marks(poses: Float[Tensor, "views 4 4"], reach: Float[Tensor, " views"]) -> Float[Tensor, "views four 3"]:
     """Four points that say where a camera stands and how it is turned: its centre, and the ends of its axes at a reach.
 
     Two frames that know the same cameras are joined by them as by any other points, if each reach is a length of its own
@@ -162,5 +160,3 @@ def camera_marks(
     ends = torch.cat([poses.new_zeros(1, 3), torch.eye(3).to(poses)])
     local = reach[:, None, None] * ends
     return einsum(poses[:, :3, :3], local, "v i j, v k j -> v k i") + poses[:, None, :3, 3]
-
-

@@ -80,7 +80,9 @@ def test_errors_on_both_sides_do_not_shrink_the_scale():
 def test_the_fit_of_exchanged_sides_is_the_inverse():
     x, y = points(50), random_similarity(0).points(points(50)) + 0.1 * points(50, seed=4)
     there, back = (robust_similarity(*sides, *torch.ones(2, 50), num_steps=0) for sides in ((x, y), (y, x)))
-    torch.testing.assert_close(numbers_of(there.similarity @ back.similarity), torch.zeros(7).double(), atol=1e-9, rtol=0)
+    torch.testing.assert_close(
+        numbers_of(there.similarity @ back.similarity), torch.zeros(7).double(), atol=1e-9, rtol=0
+    )
 
 
 def test_two_points_are_refused():
