@@ -219,7 +219,10 @@ class G2VLM(PreTrainedModel, GenerationMixin):
     def encode_views(self, views: Images) -> tuple[Float[Tensor, "_patches width"], ...]:
         """Geometric tokens of each view at the width of the decoder."""
         return in_batches(
-            lambda images, grid, _: self.dino_projection(self.dino(images)), views, [self.grid(v) for v in views]
+            lambda images, grid, _: self.dino_projection(self.dino(images)),
+            views,
+            [self.grid(view) for view in views],
+            is_whole=self.config.dino_windows == "reference",  # those windows reach across images
         )
 
     def read_geometry(

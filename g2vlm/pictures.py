@@ -215,6 +215,23 @@ def view_at(photo: Photo, size: tuple[int, int]) -> Float[Tensor, "3 height widt
     return torch.from_numpy(np.array(image)).permute(2, 0, 1).contiguous() / 255
 
 
+def sharpest(photos: Iterable[Photo]) -> Photo | None:
+    """The one whose edges are hardest: of the greatest variance of the Laplacian; None of none. Holds two at a time."""
+    best, highest = None, -1.0
+    for photo in photos:
+        value = sharpness(photo.rgb)
+        if value > highest:
+            best, highest = photo, value
+    return best
+
+
+def sharpness(rgb: UInt8[np.ndarray, "height width 3"]) -> float:
+    """Variance of the Laplacian of the brightness; that of a blurred or a blank picture is small."""
+    grey = rgb.mean(2, dtype=np.float32)
+    around = grey[:-2, 1:-1] + grey[2:, 1:-1] + grey[1:-1, :-2] + grey[1:-1, 2:]
+    return float((around - 4 * grey[1:-1, 1:-1]).var())
+
+
 MERGED_PATCH = 28
 """Pixels along each side of what the vision tower makes one token of."""
 

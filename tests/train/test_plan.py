@@ -8,6 +8,7 @@ from builders import small_config
 from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from g2vlm.counting import Ledger
 from g2vlm.data.samples import Pack, Sample
 from g2vlm.model import G2VLM
 from g2vlm.records import Views
@@ -15,7 +16,6 @@ from g2vlm.train import plan as planning
 from g2vlm.train.learner import Totals
 from g2vlm.train.plan import (
     GIB,
-    Ledger,
     cost_of,
     fits,
     learner_without_memory,
