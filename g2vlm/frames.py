@@ -38,10 +38,17 @@ class Frames:
         if inputs:
             paths = find_pictures(inputs)
             groups = Cut(frames=cut.frames, sharpest=cut.sharpest).groups(range(len(paths)))
-            self.parts.append(_Pictures([[paths[i] for i in group] for group in groups], is_lenient=self.is_lenient))
+            self.parts.append(
+                _Pictures([[paths[i] for i in group] for group in groups], len(paths), is_lenient=self.is_lenient)
+            )
 
     def __len__(self) -> int:
         return sum(map(len, self.parts))
+
+    @property
+    def num_found(self) -> int:
+        """How many there are to choose from."""
+        return sum(part.num_found for part in self.parts)
 
     @property
     def has_videos(self) -> bool:
@@ -60,8 +67,8 @@ class Frames:
 class _Pictures:
     """Groups of files, of each of which the sharpest that can be read is taken."""
 
-    def __init__(self, groups: list[list[Path]], *, is_lenient: bool):
-        self.groups, self.is_lenient = groups, is_lenient
+    def __init__(self, groups: list[list[Path]], num_found: int, *, is_lenient: bool):
+        self.groups, self.num_found, self.is_lenient = groups, num_found, is_lenient
         self.skipped: list[str] = []
 
     def __len__(self) -> int:

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from torch import nn
 
 from g2vlm import hub
 from g2vlm.config import G2VLMConfig
@@ -21,6 +22,15 @@ KEPT_PER_PIXEL = 20 + 12 + 3
 
 WRITTEN_PER_PIXEL = 3 * 37
 """Bytes of the point cloud of a result while it is written: one view after the other, all of them, and a file."""
+
+FIT_PER_PIXEL = 200
+"""Bytes that finding the focal length of one view takes for a moment: sorted numbers in float64."""
+
+SLACK = 1.2
+"""What allocators hold for what is asked of them; see benchmarks/memory.py for planned against real."""
+
+ROUGH_PER_PIXEL = 4096
+"""Bytes of a view's pixel that no model so far comes near, heads and result included; 2 kB at most for the published size."""
 
 USABLE = 0.95
 """Part of the free memory that may be planned with: the rest goes to gaps between tensors."""
@@ -49,7 +59,7 @@ class MemoryPlan:
     @property
     def on_device(self) -> float:
         """Bytes on the device that computes; forward and result do not have their peaks at one time."""
-        return self.weights + (max(self.forward, self.result) if self.device == "cpu" else self.forward)
+        return self.weights + SLACK * (max(self.forward, self.result) if self.device == "cpu" else self.forward)
 
     @property
     def fits(self) -> bool:
@@ -57,11 +67,11 @@ class MemoryPlan:
 
     def lines(self) -> list[str]:
         height, width = self.view_size
+        fits = "fits" if self.fits else "does not fit"
         return [
             f"{self.views} views of {width} x {height} pixels at once, {self.tokens} tokens, on {self.device}",
             f"weights {_mib(self.weights)}, forward {_mib(self.forward)}, photos and result {_mib(self.result)}",
-            f"peak {_mib(self.on_device)} of {_mib(self.free)} free: {'fits' if self.fits else 'does not fit'}; "
-            f"at most {self.most_views} views would",
+            f"peak {_mib(self.on_device)} of {_mib(self.free)} free: {fits}; at most {self.most_views} views would",
         ]
 
     def require(self, cure: str) -> None:
@@ -101,6 +111,17 @@ def memory_plan(
     return plan_of(checkpoint.config, photo_size, num_views, resolution, place, form, keeps_all=keeps_all)
 
 
+def is_surely_enough(source: Source | None, num_views: int, *, resolution: int | None, device: str = "auto") -> bool:
+    """Whether a look at the sizes of files and views does instead of a plan, which takes seconds."""
+    folder = hub.find(source)
+    if is_host(folder):
+        return True
+    side = resolution or hub.read_checkpoint(folder).config.resolution
+    weights = sum(path.stat().st_size for path in hub.weight_files(folder))
+    rough = 2 * weights + ROUGH_PER_PIXEL * num_views * side**2
+    return rough < min(free_bytes(hub.device_of(device)), free_bytes(torch.device("cpu")))
+
+
 def plan_of(
     config: G2VLMConfig,
     photo_size: tuple[int, int],
@@ -121,9 +142,10 @@ def plan_of(
     per_view = (forward - half) / (num_views - fewer) if num_views > fewer else forward
     result_per_view = photo + pixels * (28 + KEPT_PER_PIXEL + (WRITTEN_PER_PIXEL if keeps_all else 0))
     free, machine = free_bytes(device), free_bytes(torch.device("cpu"))
-    left = USABLE * free - weights
+    fit = FIT_PER_PIXEL * pixels
+    left = (USABLE * free - weights) / SLACK
     most = int((left - (forward - per_view * num_views)) // per_view)
-    most = min(most, int((left if device.type == "cpu" else USABLE * machine) // result_per_view))
+    most = min(most, int(((left if device.type == "cpu" else USABLE * machine / SLACK) - fit) // result_per_view))
     return MemoryPlan(
         num_views,
         size,
@@ -131,7 +153,7 @@ def plan_of(
         device.type,
         weights,
         forward,
-        num_views * result_per_view,
+        num_views * result_per_view + fit,
         free,
         machine,
         max(most, 0),
@@ -143,7 +165,7 @@ def model_without_memory(config: G2VLMConfig, dtype: torch.dtype) -> G2VLM:
     model = hub.empty(config.with_options(attention="sdpa")).eval()
     if config.tie_word_embeddings:
         model.lm_head.weight = model.embed_tokens.weight
-    model = model.to(META, dtype)
+    nn.Module.to(model, device=META, dtype=dtype)
     model.heads.to(torch.promote_types(dtype, torch.float32))
     return model
 

@@ -36,6 +36,21 @@ class Answering(ABC):
         """Depth, points and cameras of photos of one static scene; ValueError for a model that reconstructs nothing."""
 
     @abstractmethod
+    def joiner(
+        self,
+        *,
+        window: int = WINDOW,
+        overlap: int = OVERLAP,
+        resolution: int | None = None,
+        seed: int = 0,
+        folder: Path | None = None,
+    ) -> Joiner:
+        """What sees a long sequence by windows and joins them; ValueError for a model that reconstructs nothing.
+
+        folder: keeps finished windows; with the same photos and arguments an interrupted run goes on from there.
+        """
+
+    @abstractmethod
     def open(
         self,
         photos: Sequence[PhotoLike],
@@ -251,7 +266,6 @@ class Predictor(Answering):
         seed: int = 0,
         folder: Path | None = None,
     ) -> Joiner:
-        """What `stream` and `reconstruct_sequence` go through, for those who want both parts and whole."""
         config = self.model.config
         torch.manual_seed(seed)
         sizing = Sizing(config.resolution if resolution is None else resolution, config.patch_size, config.view_resize)

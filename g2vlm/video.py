@@ -106,6 +106,11 @@ class Clip:
     def __len__(self) -> int:
         return len(self._groups)
 
+    @property
+    def num_found(self) -> int:
+        """How many frames it has."""
+        return len(self.times)
+
     def __iter__(self) -> Iterator[Photo]:
         self.skipped.clear()
         wanted = [i for group in self._groups for i in group]
@@ -123,17 +128,17 @@ class Clip:
     def _decoded(self, wanted: Sequence[int]) -> Iterator[Photo | None]:
         """These frames, None for each that is damaged; what lies between is jumped over where there are key frames."""
         with _opened(self.path) as (container, stream):
-            frames, ahead = iter(()), None
+            frames: Iterator[tuple[int, Any]] = iter(())
+            at, frame = -1, None
             for index in wanted:
                 key = self._keys[max(bisect_right(self._keys, index) - 1, 0)] if self._keys else 0
-                at = -1 if ahead is None else ahead[0]
-                if at < key and (at < 0 or key > at + 1):
+                if at < 0 or key > at + 1:
                     container.seek(self._stamps[key], stream=stream)
-                    frames, ahead = self._from_here(container, stream), None
-                while ahead is None or ahead[0] < index:
-                    ahead = next(frames, (len(self._stamps), None))
-                is_it = ahead[0] == index and not ahead[1].is_corrupt
-                yield Photo(self._name(index), _rgb(ahead[1])) if is_it else None
+                    frames, at = self._from_here(container, stream), -1
+                while at < index:
+                    at, frame = next(frames, (len(self._stamps), None))
+                is_whole = at == index and frame is not None and not frame.is_corrupt
+                yield Photo(self._name(index), _rgb(frame)) if is_whole else None
 
     def _from_here(self, container: Any, stream: Any) -> Iterator[tuple[int, Any]]:
         """Number and frame of all that can be decoded."""

@@ -7,6 +7,7 @@ contradicts. Memory holds one window, whatever the length; finished windows lie 
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -161,8 +162,10 @@ class Joiner:
         settings |= {"window": windowing.window, "overlap": windowing.overlap}
         named = {name: value for name, value in settings.items() if name != "checkpoint"}
         self.provenance = replace(provenance, settings=named)
-        self._temporary = TemporaryDirectory(prefix="g2vlm-windows-") if folder is None else None
-        self.store = WindowStore(Path(self._temporary.name) if folder is None else folder, settings)
+        if folder is None:
+            self._temporary = TemporaryDirectory(prefix="g2vlm-windows-")
+            folder = Path(self._temporary.name)
+        self.store = WindowStore(folder, settings)
         self.windows: list[StoredWindow] = []
         self.joints: list[Joint] = []
         self.worlds: list[Similarity] = []
@@ -258,16 +261,9 @@ class Joiner:
         windows = [self.windows[owner] for owner in owners]
         places = [start + view - window.start for view, window in enumerate(windows)]
         moves = [worlds[owner] for owner in owners]
-        keep = self._temporary  # a temporary folder lives as long as what reads from it
-
-        def read(field: str, view: int) -> np.ndarray:
-            found = windows[view].map(field, start + view)
-            if field == "points":
-                return moves[view].points(torch.from_numpy(found).double()).float().numpy()
-            return found * np.float32(moves[view].scale) if field == "depth" else found
 
         def maps(field: str) -> Any:
-            return StoredMaps(lambda view, _=keep: read(field, view), len(windows))
+            return StoredMaps(partial(self._map, windows, moves, start, field), len(windows))
 
         def each(field: str) -> list[Any]:
             return [getattr(window, field)[place] for window, place in zip(windows, places, strict=True)]
@@ -286,6 +282,15 @@ class Joiner:
             scale="scale_free",
             provenance=self.provenance,
         )
+
+    def _map(
+        self, windows: Sequence[StoredWindow], moves: Sequence[Similarity], start: int, field: str, view: int
+    ) -> np.ndarray:
+        """One map of a frame, moved. A method, so that what reads maps keeps this joiner, and with it a temporary folder."""
+        found = windows[view].map(field, start + view)
+        if field == "points":
+            return moves[view].points(torch.from_numpy(found).double()).float().numpy()
+        return found * np.float32(moves[view].scale) if field == "depth" else found
 
     # --- places seen again
 
@@ -504,4 +509,4 @@ def seen_again(seen: Reconstruction, first: int, second: int) -> tuple[float, fl
 
 
 def _blurred(image: UInt8[np.ndarray, "height width 3"]) -> Float[np.ndarray, "height width 3"]:
-    return uniform_filter(image.astype(float), (max(image.shape) // BLUR, max(image.shape) // BLUR, 0))
+    return uniform_filter(image.astype(float), max(1, max(image.shape) // BLUR), axes=(0, 1))

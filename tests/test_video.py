@@ -81,7 +81,7 @@ def test_every_frame_is_the_same_whether_jumped_to_or_not(tmp_path):
 
 
 def test_the_sharpest_stands_for_its_neighbours(tmp_path, monkeypatch):
-    monkeypatch.setattr("g2vlm.pictures.sharpness", lambda rgb: -abs(float(rgb[36, 32].mean()) - 80))
+    monkeypatch.setattr("g2vlm.pictures.sharpness", lambda rgb: 300 - abs(float(rgb[36, 32].mean()) - 80))
     assert numbers(Clip(video(tmp_path / "v.mp4"), Cut(frames=2, sharpest=True))) == [4, 6]
 
 

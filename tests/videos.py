@@ -27,5 +27,3 @@ def video(path: Path, frames: int = 12, *, seconds: Sequence[float] | None = Non
         for packet in stream.encode():
             container.mux(packet)
     return path
-
-
