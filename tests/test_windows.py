@@ -59,7 +59,7 @@ class Oracle:
             for name in ("depth", "intrinsics", "poses")
         )
         scale = 1 + 0.3 * np.sin(call)
-        world = small(torch.tensor([np.log(scale), 0.3 * call, 0.1, 0, 1, call, 0]))
+        world = small(torch.tensor([np.log(scale), 0.3 * call, 0.1, 0, 1, call, 0], dtype=torch.float32))
         looks = torch.cat([poses[:, :3, 3], 3 * poses[:, :3, 2], 50 * torch.tensor([[room] for room, _ in shown])], 1)
         return Sight(
             Geometry(local_points=tuple(scale * unproject(depth, cameras)), poses=world.poses(self.wrong(call, poses))),
