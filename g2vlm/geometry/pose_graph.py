@@ -16,6 +16,10 @@ STEP = 1e-6
 """Of the central differences; all numbers are of the order of one."""
 
 
+SMALLEST_CHANGE, LARGEST_DAMPING = 1e-7, 1e8
+"""Where a descent ends: nothing moves any more, or no step leads down."""
+
+
 @dataclass(frozen=True)
 class Edge:
     """What was measured of two frames: `relative` brings points of frame `second` into frame `first`.
@@ -35,14 +39,21 @@ def optimised(
     """Frame-to-world similarities that agree best with all edges; the first stays where it is.
 
     An edge's residual has seven numbers (`similarity.small`): of the scale, of three angles, of a translation in units of its
-    size. Their length enters by Cauchy's loss at `tolerance`, so that an edge that contradicts all others is left unheeded.
+    size. Their length enters by Cauchy's loss at `tolerance`, so that an edge that contradicts all others is left unheeded;
+    at first at many times that, for an edge that closes a long loop contradicts all drift before it is spread.
     Levenberg and Marquardt, with sparse normal equations: a step costs about as much as there are edges.
     """
     if len(frames) < 2 or not edges:
         return list(frames)
-    graph = _Graph(edges, len(frames))
-    world, damping = stacked(list(frames)), 1e-3
-    residual = graph.residuals(world)
+    graph, world = _Graph(edges, len(frames)), stacked(list(frames))
+    for factor in (100, 10, 3, 1):
+        world = _descended(graph, world, factor * tolerance, num_steps)
+    return [world[i] for i in range(len(frames))]
+
+
+def _descended(graph: "_Graph", world: Similarity, tolerance: float, num_steps: int) -> Similarity:
+    """The nearest minimum at one tolerance."""
+    residual, damping = graph.residuals(world), 1e-3
     for _ in range(num_steps):
         weight = 1 / (1 + residual.square().sum(-1) / tolerance**2)
         change = graph.step(world, residual, weight, damping)
@@ -50,11 +61,13 @@ def optimised(
         tried = graph.residuals(moved)
         if _loss(tried, tolerance) > _loss(residual, tolerance):
             damping *= 10
+            if damping > LARGEST_DAMPING:
+                break
             continue
         world, residual, damping = moved, tried, damping / 10
-        if float(change.abs().max()) < 1e-9:
+        if float(change.abs().max()) < SMALLEST_CHANGE:
             break
-    return [world[i] for i in range(len(frames))]
+    return world
 
 
 def _loss(residual: Float[Tensor, "edges 7"], tolerance: float) -> float:

@@ -48,6 +48,16 @@ def test_a_loop_lowers_drift():
     assert error(optimised(drifted, [*edges, loop]), frames) < 0.6 * error(drifted, frames)
 
 
+def test_a_loop_is_heeded_though_it_contradicts_all_that_went_before():
+    """The drift of the last frame is twenty times the tolerance; each step's part of it is one twentieth."""
+    frames, _ = ring(20, 0, 0.0)
+    turn = small(torch.tensor([0, 0, 0.05, 0, 0, 0, 0], dtype=torch.float64))
+    edges = [Edge(i, i + 1, frames[i].inverse @ frames[i + 1] @ turn, 1.0) for i in range(19)]
+    drifted = chained(edges, frames[0])
+    loop = Edge(0, 19, frames[0].inverse @ frames[19], 1.0)
+    assert error(optimised(drifted, [*edges, loop]), frames) < 0.25 * error(drifted, frames)
+
+
 def test_a_false_loop_is_left_unheeded():
     frames, edges = ring(12, 0, 0.0)
     wrong = Edge(0, 8, frames[0].inverse @ frames[8] @ small(torch.full((7,), 0.7, dtype=torch.float64)), 1.0)
