@@ -145,18 +145,20 @@ def predict(
         else:
             photos = iter(shots)
             first = next(photos, None)
-            if first is not None:
-                _require_memory(model, first.size, min(window, len(shots)), is_window=True, **asked)
+            if first is None:
+                _require_read(shots, 0, 2)
+                return
+            _require_memory(model, first.size, min(window, len(shots)), is_window=True, **asked)
             with steps.step("loading the model"):
                 predictor = _load(model, device, dtype)
             joiner = predictor.joiner(
                 window=window,
-                overlap=window // 4 if overlap is None else overlap,
+                overlap=max(1, window // 4) if overlap is None else overlap,
                 resolution=resolution,
                 seed=seed,
                 folder=kept,
             )
-            read = steps.each("reconstructing", shots if first is None else chain([first], photos))
+            read = steps.each("reconstructing", chain([first], photos))
             num_settled = sum(len(partial.reconstruction.names) for partial in joiner.run(read))
             _require_read(shots, num_settled, 2)
             if joiner.num_found:
