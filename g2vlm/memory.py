@@ -9,6 +9,7 @@ from torch import nn
 from g2vlm import hub
 from g2vlm.config import G2VLMConfig
 from g2vlm.counting import META, Ledger, planned_kernels
+from g2vlm.heads.geometry import TOKENS_AT_ONCE
 from g2vlm.host_hub import is_host
 from g2vlm.hub import Source
 from g2vlm.model import G2VLM
@@ -28,6 +29,9 @@ FIT_PER_PIXEL = 200
 
 SLACK = 1.2
 """What allocators hold for what is asked of them; see benchmarks/memory.py for planned against real."""
+
+COUNTED_TOKENS = 4 * TOKENS_AT_ONCE
+"""Up to so many tokens a forward is counted as it is; beyond them memory grows by the same for each view."""
 
 ROUGH_PER_PIXEL = 4096
 """Bytes of a view's pixel that no model so far comes near, heads and result included; 2 kB at most for the published size."""
@@ -137,9 +141,11 @@ def plan_of(
     model = model_without_memory(config, dtype)
     weights = sum(p.numel() * p.element_size() for p in model.parameters())
     pixels, photo = size[0] * size[1], 3 * photo_size[0] * photo_size[1]
-    fewer = max(1, num_views // 2)
-    forward, half = (forward_bytes(model, size, views, device.type == "cpu") for views in (num_views, fewer))
-    per_view = (forward - half) / (num_views - fewer) if num_views > fewer else forward
+    counted = max(2, min(num_views, COUNTED_TOKENS // (rows * columns)))
+    fewer = counted // 2
+    whole, part = (forward_bytes(model, size, views, views_count=device.type == "cpu") for views in (counted, fewer))
+    per_view = (whole - part) / (counted - fewer)
+    forward = whole + (num_views - counted) * per_view
     result_per_view = photo + pixels * (28 + KEPT_PER_PIXEL + (WRITTEN_PER_PIXEL if keeps_all else 0))
     free, machine = free_bytes(device), free_bytes(torch.device("cpu"))
     fit = FIT_PER_PIXEL * pixels
@@ -171,7 +177,7 @@ def model_without_memory(config: G2VLMConfig, dtype: torch.dtype) -> G2VLM:
 
 
 @torch.no_grad()
-def forward_bytes(model: G2VLM, size: tuple[int, int], num_views: int, views_count: bool) -> float:
+def forward_bytes(model: G2VLM, size: tuple[int, int], num_views: int, *, views_count: bool) -> float:
     """Most that a forward of so many views holds beside the weights. views_count: the views lie in the same memory."""
     config, ledger = model.config, Ledger(META)
     processor = Processor(byte_tokenizer(config.tokens), config.tokens)

@@ -147,7 +147,7 @@ def predict(
             first = next(photos, None)
             if first is None:
                 _require_read(shots, 0, 2)
-                return
+            assert first is not None
             _require_memory(model, first.size, min(window, len(shots)), is_window=True, **asked)
             with steps.step("loading the model"):
                 predictor = _load(model, device, dtype)
