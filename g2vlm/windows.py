@@ -36,6 +36,9 @@ SAME_PLACE = 0.1
 JOINED = 0.5
 """Part of the shared points that must agree, or it is said that two windows do not fit."""
 
+LOOPED = 0.8
+"""The same for a loop, which has to be surer: a missing one leaves drift, a false one spoils what was right."""
+
 SHARED_VIEW = 0.15
 """Part of a view's pixels that the next must show at the same place and in like colours, or they show two scenes."""
 
@@ -352,7 +355,7 @@ class Joiner:
         joint_one, agreement_one = _fit_maps(_stored(one, chosen[0]), _predicted(seen, range(num)))
         joint_two, agreement_two = _fit_maps(_stored(two, chosen[1]), _predicted(seen, range(num, len(views))))
         agreement = min(agreement_one, agreement_two)
-        if agreement < JOINED:
+        if agreement < LOOPED:
             return None
         return Joint(first, second, joint_one @ joint_two.inverse, agreement, (frame, other))
 
