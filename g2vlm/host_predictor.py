@@ -1,6 +1,7 @@
 """A stock Qwen-VL with a geometry pathway, ready for use: photos in, answers in words out."""
 
 from collections.abc import Sequence
+from pathlib import Path
 from time import perf_counter
 from typing import NoReturn, Unpack
 
@@ -14,6 +15,7 @@ from g2vlm.pictures import Photo, PhotoLike
 from g2vlm.predictor import Answering
 from g2vlm.records import Answer, Reconstruction
 from g2vlm.speaking import MAX_NEW_TOKENS, Decoding, GeometryInput
+from g2vlm.windows import OVERLAP, WINDOW, Joiner
 
 
 class HostPredictor(Answering):
@@ -34,6 +36,17 @@ class HostPredictor(Answering):
     def reconstruct(
         self, photos: Sequence[PhotoLike], *, resolution: int | None = None, seed: int = 0
     ) -> Reconstruction:
+        self._reconstructs_nothing("ask it questions")
+
+    def joiner(
+        self,
+        *,
+        window: int = WINDOW,
+        overlap: int = OVERLAP,
+        resolution: int | None = None,
+        seed: int = 0,
+        folder: Path | None = None,
+    ) -> Joiner:
         self._reconstructs_nothing("ask it questions")
 
     def open(

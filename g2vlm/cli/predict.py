@@ -1,7 +1,10 @@
 """`g2vlm predict`: from photos to depth, cameras and a point cloud."""
 
 import json
+import shutil
 import sys
+from dataclasses import replace
+from itertools import chain
 from pathlib import Path
 from time import perf_counter
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -11,22 +14,34 @@ import typer
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from g2vlm.frames import Frames
     from g2vlm.pictures import Photo
     from g2vlm.predictor import Answering
     from g2vlm.records import Reconstruction
+    from g2vlm.video import Cut
 
 Device = Literal["auto", "cpu", "cuda", "mps"]
 DType = Literal["auto", "float32", "bfloat16", "float16"]
 
-MODEL, PHOTOS, POINTS = "Model", "Photos", "What is written"
+MODEL, PHOTOS, MANY, POINTS = "Model", "Photos", "More photos than can be seen at once", "What is written"
+
+MAX_VIEWS = 32
+
+WINDOWS = ".windows"
+"""Folder, among the results, of windows of a run that goes on or was cut short."""
 
 
 def predict(
     inputs: Annotated[
         list[str],
-        typer.Argument(metavar="INPUT", help="Photos of one scene: files, folders or globs. The first sets the frame."),
+        typer.Argument(
+            metavar="INPUT",
+            help="Photos of one scene: files, folders, globs, videos; - reads a list from stdin. The first sets the frame.",
+        ),
     ],
-    out: Annotated[Path, typer.Option("--out", "-o", metavar="DIR", help="Folder for the results; made if need be.")],
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", metavar="DIR", help="Folder for the results; made if need be.")
+    ] = None,
     model: Annotated[
         str | None,
         typer.Option(
@@ -39,8 +54,8 @@ def predict(
         int, typer.Option(help="Repeats a run: of the model, and of the choice of points.", rich_help_panel=MODEL)
     ] = 0,
     max_views: Annotated[
-        int, typer.Option(help="Use at most so many photos, evenly spaced.", rich_help_panel=PHOTOS)
-    ] = 32,
+        int, typer.Option(help="See at most so many photos at once, evenly spaced.", rich_help_panel=PHOTOS)
+    ] = MAX_VIEWS,
     resolution: Annotated[
         int | None,
         typer.Option(
@@ -49,6 +64,31 @@ def predict(
             rich_help_panel=PHOTOS,
         ),
     ] = None,
+    fps: Annotated[
+        float | None, typer.Option(help="Frames of a video for each second of it.", rich_help_panel=PHOTOS)
+    ] = None,
+    frames: Annotated[
+        int | None, typer.Option(help="Frames of a video or folder in all, evenly spaced.", rich_help_panel=PHOTOS)
+    ] = None,
+    start: Annotated[float, typer.Option(help="Seconds of a video to leave out.", rich_help_panel=PHOTOS)] = 0.0,
+    end: Annotated[float | None, typer.Option(help="Second of a video to stop at.", rich_help_panel=PHOTOS)] = None,
+    sharpest: Annotated[
+        bool, typer.Option("--sharpest", help="Of neighbouring frames take the sharpest.", rich_help_panel=PHOTOS)
+    ] = False,
+    window: Annotated[
+        int | None,
+        typer.Option(help="See so many photos at a time, and join all of them; 16 is good.", rich_help_panel=MANY),
+    ] = None,
+    overlap: Annotated[
+        int | None,
+        typer.Option(help="Photos that windows share.", show_default="a quarter of the window", rich_help_panel=MANY),
+    ] = None,
+    loops: Annotated[
+        bool, typer.Option(help="Find places that are seen again, and make them agree.", rich_help_panel=MANY)
+    ] = True,
+    plan: Annotated[
+        bool, typer.Option("--plan", help="Say what memory it would take, and leave.", rich_help_panel=MANY)
+    ] = False,
     formats: Annotated[
         str, typer.Option(help="Formats of g2vlm export, separated by commas.", rich_help_panel=POINTS)
     ] = "ply,npz,depth_png,overview,json",
@@ -72,32 +112,148 @@ def predict(
     from g2vlm.export.atomic import require_free
     from g2vlm.export.cloud import Selection
     from g2vlm.export.save import check_formats, save
-    from g2vlm.pictures import evenly_spaced, find_pictures, read_photo
+    from g2vlm.video import Cut
 
     wanted = check_formats([name.strip() for name in formats.split(",")])
     Selection(max_points, min_confidence, keep_edges, seed)  # refuses wrong values before the long work
-    require_free(out, overwrite=overwrite)
-    found = find_pictures(inputs)
-    paths = evenly_spaced(found, max_views)
-    _say_what_is_used(len(found), len(paths))
-
-    with progress(len(paths) + 3) as steps:
-        photos = [read_photo(path) for path in steps.each("reading", paths)]
-        with steps.step("loading the model"):
-            predictor = _load(model, device, dtype)
-        with steps.step("reconstructing"):
-            reconstruction = _reconstruct(predictor, photos, resolution, seed)
-        with steps.step("writing"):
-            written = save(
-                reconstruction,
-                out,
-                wanted,
-                max_points=max_points,
-                min_confidence=min_confidence,
-                keep_edges=keep_edges,
+    if out is None and not plan:
+        raise ValueError("no folder for the results was given; give --out DIR")
+    if window is None and overlap is not None:
+        raise ValueError(f"--overlap {overlap} is of windows; give --window, too")
+    shots = _shots(inputs, Cut(fps, frames, start, end, sharpest), window, max_views)
+    asked = {"resolution": resolution, "device": device, "dtype": dtype}
+    if plan:
+        _plan(model, shots, window, **asked)
+        return
+    assert out is not None
+    kept = out / WINDOWS
+    if not (window is not None and _is_interrupted(out)):
+        require_free(out, overwrite=overwrite)
+    if overwrite or window is None:
+        shutil.rmtree(kept, ignore_errors=True)
+    settings = {"max_points": max_points, "min_confidence": min_confidence, "keep_edges": keep_edges, "seed": seed}
+    notes: tuple[str, ...] = ()
+    with progress(len(shots) + 3) as steps:
+        if window is None:
+            photos = list(steps.each("reading", shots))
+            _require_read(shots, len(photos), 1)
+            _require_memory(model, photos[0].size, len(photos), **asked)
+            with steps.step("loading the model"):
+                predictor = _load(model, device, dtype)
+            with steps.step("reconstructing"):
+                reconstruction = _reconstruct(predictor, photos, resolution, seed)
+        else:
+            photos = iter(shots)
+            first = next(photos, None)
+            if first is None:
+                _require_read(shots, 0, 2)
+            assert first is not None
+            _require_memory(model, first.size, min(window, len(shots)), is_window=True, **asked)
+            with steps.step("loading the model"):
+                predictor = _load(model, device, dtype)
+            joiner = predictor.joiner(
+                window=window,
+                overlap=max(1, window // 4) if overlap is None else overlap,
+                resolution=resolution,
                 seed=seed,
+                folder=kept,
             )
+            read = steps.each("reconstructing", chain([first], photos))
+            num_settled = sum(len(partial.reconstruction.names) for partial in joiner.run(read))
+            _require_read(shots, num_settled, 2)
+            if joiner.num_found:
+                notes = (f"{joiner.num_found} of {len(joiner.windows)} windows were there from an interrupted run",)
+            with steps.step("joining"):
+                joined = joiner.joined(close_loops=loops)
+            reconstruction, notes = joined.reconstruction, notes + joined.notes
+        with steps.step("writing"):
+            written = save(reconstruction, out, wanted, **settings)
+    shutil.rmtree(kept, ignore_errors=True)
+    for line in shots.skipped:
+        _note(f"left out: {line}")
+    for line in notes:
+        _note(line)
     _report(reconstruction, out, written, steps.seconds | {"total": perf_counter() - started}, as_json=as_json)
+
+
+def _shots(inputs: list[str], cut: "Cut", window: int | None, max_views: int) -> "Frames":
+    """What is seen of the inputs; without a window no more than can be seen at once."""
+    from g2vlm.frames import Frames
+
+    listed = [line for text in inputs for line in (sys.stdin.read().splitlines() if text == "-" else [text]) if line]
+    if max_views < 1:
+        raise ValueError(f"max_views is {max_views}; at least 1 picture is needed")
+    if window is not None:
+        return Frames(listed, cut)
+    chosen = cut if cut.fps is not None or cut.frames is not None else replace(cut, frames=max_views)
+    shots = Frames(listed, chosen, is_lenient=False)
+    if len(shots) > max_views:
+        raise ValueError(
+            f"{len(shots)} frames are more than --max-views {max_views}; give --window 16 to see them by windows and join those, "
+            f"or --max-views {len(shots)}"
+        )
+    _say_what_is_used(shots.num_found, len(shots))
+    return shots
+
+
+def _require_read(shots: "Frames", num_read: int, fewest: int) -> None:
+    if num_read < min(fewest, len(shots)):
+        raise ValueError(
+            f"only {num_read} of {len(shots)} frames can be read, and at least {fewest} are needed; the first that cannot: "
+            f"{shots.skipped[0]}"
+        )
+
+
+def _is_interrupted(out: Path) -> bool:
+    """Whether a folder holds nothing but windows of a run that was cut short."""
+    return (out / WINDOWS).is_dir() and [path.name for path in out.iterdir()] == [WINDOWS]
+
+
+def _plan(
+    model: str | None, shots: "Frames", window: int | None, resolution: int | None, device: Device, dtype: DType
+) -> None:
+    """Print what memory a run would take; exit code 2 if it would be refused."""
+    from g2vlm.memory import memory_plan
+
+    first = next(iter(shots), None)
+    if first is None:
+        _require_read(shots, 0, 1)
+        return
+    num = len(shots) if window is None else min(window, len(shots))
+    made = memory_plan(
+        model, first.size, num, resolution=resolution, device=device, dtype=dtype, keeps_all=window is None
+    )
+    if made is None:
+        raise ValueError(f"{model} is a host of a pathway, which reconstructs nothing; --plan is of reconstructions")
+    for line in made.lines():
+        print(line)
+    made.require(_CURE_OF_WINDOWS if window is not None else _CURE)
+
+
+_CURE = "give --max-views {most}, a lower --resolution, or --window to see them by windows"
+_CURE_OF_WINDOWS = "give --window {most} or a lower --resolution"
+
+
+def _require_memory(
+    model: str | None,
+    photo_size: tuple[int, int],
+    num_views: int,
+    *,
+    resolution: int | None,
+    device: Device,
+    dtype: DType,
+    is_window: bool = False,
+) -> None:
+    """Refuse what would not fit, before the model is loaded."""
+    from g2vlm.memory import is_surely_enough, memory_plan
+
+    if is_surely_enough(model, num_views, resolution=resolution, device=device):
+        return
+    plan = memory_plan(
+        model, photo_size, num_views, resolution=resolution, device=device, dtype=dtype, keeps_all=not is_window
+    )
+    if plan is not None:
+        plan.require(_CURE_OF_WINDOWS if is_window else _CURE)
 
 
 def _load(model: str | None, device: Device, dtype: DType) -> "Answering":
@@ -121,7 +277,9 @@ def _reconstruct(
 
 def _say_what_is_used(num_found: int, num_used: int) -> None:
     if num_used < num_found:
-        _note(f"using {num_used} of {num_found} pictures, evenly spaced; --max-views {num_found} uses all")
+        _note(
+            f"using {num_used} of {num_found} pictures, evenly spaced; --window 16 sees all by windows, --max-views {num_found} at once"
+        )
     if num_used == 1:
         _note("one photo gives depth and points, but no camera motion; more photos of the scene give more")
 
