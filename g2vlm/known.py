@@ -10,7 +10,6 @@ from jaxtyping import Float
 
 from g2vlm.geometry.align import robust_scale_points
 from g2vlm.geometry.camera import pixel_centres, rescale_intrinsics
-from g2vlm.geometry.points import normals_from_points
 from g2vlm.geometry.pose import FLIP, relative_poses
 from g2vlm.geometry.rotation import geodesic_angle
 from g2vlm.records import Reconstruction
@@ -97,22 +96,19 @@ def fit_to_known(reconstruction: Reconstruction, known: KnownCameras) -> tuple[R
 
 
 def on_rays(reconstruction: Reconstruction, intrinsics: Float[np.ndarray, "views 3 3"]) -> Reconstruction:
-    """Every point at the nearest place on the ray of its pixel by these intrinsics (of the original photos)."""
-    depths, points, normals = [], [], []
+    """Every point at the nearest place on the ray of its pixel by these intrinsics (of the original photos); normals stay as predicted."""
+    depths, points = [], []
     for view, pose in enumerate(reconstruction.poses.astype(np.float64)):
         local = _local_points(reconstruction, view)
         rays = _rays(intrinsics[view], reconstruction.original_sizes[view], local.shape[:2])
         depth = (local * rays).sum(-1) / (rays * rays).sum(-1)
         local = depth[..., None] * rays
-        mask = torch.from_numpy(reconstruction.mask[view])
         depths.append(depth.astype(np.float32))
         points.append((local @ pose[:3, :3].T + pose[:3, 3]).astype(np.float32))
-        normals.append(normals_from_points(torch.from_numpy(local), mask).numpy().astype(np.float32))
     return replace(
         reconstruction,
         depth=tuple(depths),
         points=tuple(points),
-        normals=tuple(normals),
         intrinsics=intrinsics.astype(np.float32),
         intrinsics_error=np.zeros(len(intrinsics), dtype=np.float32),
     )

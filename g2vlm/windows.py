@@ -464,9 +464,10 @@ def _fit_maps(target: _Maps, source: _Maps) -> tuple[Similarity, float]:
 def _stored_pair(window: StoredWindow, first: int, second: int, provenance: Provenance) -> Reconstruction:
     frames = (first, second)
     places = [frame - window.start for frame in frames]
+    maps: dict[str, Any] = {field: tuple(window.map(field, frame) for frame in frames) for field in MAPS}
     return Reconstruction(
         names=tuple(window.names[place] for place in places),
-        **{field: tuple(window.map(field, frame) for frame in frames) for field in MAPS},
+        **maps,
         poses=window.poses[places],
         intrinsics=window.intrinsics[places],
         intrinsics_error=window.intrinsics_error[places],

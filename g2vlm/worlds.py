@@ -90,11 +90,16 @@ def unit(vector: Vector) -> Vector:
 
 def find_floor(reconstruction: Reconstruction) -> Floor:
     """The largest level plane below the cameras that faces up. ValueError where there is none."""
-    maps = list(zip(reconstruction.points, reconstruction.mask, reconstruction.poses, strict=True))
-    normals = [world_normals(*view) for view in maps]
-    has_normal = [(view != 0).any(-1) for view in normals]
-    flat = np.concatenate([view[has] for view, has in zip(normals, has_normal, strict=True)]).astype(np.float64)
-    points = np.concatenate([view[0][has] for view, has in zip(maps, has_normal, strict=True)]).astype(np.float64)
+    is_seen = [
+        mask & (normals != 0).any(-1) for mask, normals in zip(reconstruction.mask, reconstruction.normals, strict=True)
+    ]
+    flat = np.concatenate(
+        [
+            n[s] @ pose[:3, :3].T
+            for n, s, pose in zip(reconstruction.normals, is_seen, reconstruction.poses, strict=True)
+        ]
+    ).astype(np.float64)
+    points = np.concatenate([p[s] for p, s in zip(reconstruction.points, is_seen, strict=True)]).astype(np.float64)
     num_pixels = sum(mask.size for mask in reconstruction.mask)
     up = up_direction(flat, reconstruction.poses.astype(np.float64))
     heights = points @ up

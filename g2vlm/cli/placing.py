@@ -53,13 +53,15 @@ class Placing:
     world: Literal["view_0", "gravity", "known"] | None
 
     def cameras(self, names: Sequence[str], sizes: Sequence[tuple[int, int]]) -> "KnownCameras | None":
-        """The known cameras of photos, sizes (height, width); refuses a world that they do not have."""
+        """The known cameras of photos, sizes (height, width); refuses what they do not allow."""
         from g2vlm.data.known import read_known
 
-        cameras = None if self.known is None else read_known(self.known, names, sizes)
-        if self.world == "known" and (cameras is None or cameras.poses is None):
-            raise ValueError("--world known needs poses that are known; give them with --known FILE")
-        if cameras is not None and cameras.poses is not None and cameras.is_metric and self.hints:
+        if self.known is None:
+            return None
+        cameras = read_known(self.known, names, sizes)
+        if self.world == "known" and cameras.poses is None:
+            raise ValueError(f"--world known needs poses, but {self.known} knows none; leave it out")
+        if cameras.poses is not None and cameras.is_metric and self.hints:
             raise ValueError(f"{self.known} is in metres already; leave out --metric {self.hints[0].text}")
         return cameras
 
@@ -84,7 +86,7 @@ class Placed:
     record: dict[str, Any]
 
 
-def place(reconstruction: "Reconstruction", asked: Placing, cameras: "KnownCameras | None") -> Placed:
+def place(reconstruction: "Reconstruction", asked: Placing) -> Placed:
     """Fit to what is known, scale to metres, turn into the world that was asked for."""
     import numpy as np
 
@@ -95,6 +97,7 @@ def place(reconstruction: "Reconstruction", asked: Placing, cameras: "KnownCamer
     lines: list[str] = []
     record: dict[str, Any] = {}
     settings: dict[str, str | int | float | None] = {}
+    cameras = asked.cameras(reconstruction.names, reconstruction.original_sizes)
     if cameras is not None:
         reconstruction, fit = fit_to_known(reconstruction, cameras)
         lines += _of_known(cameras, fit)

@@ -3,7 +3,7 @@
 import json
 import shutil
 import sys
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from itertools import chain
 from pathlib import Path
 from time import perf_counter
@@ -11,9 +11,13 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from g2vlm.cli.placing import KnownOption, MetricOption, Placing, WorldOption, place, placing
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from g2vlm.cli.placing import Placed
+    from g2vlm.cli.progress import Steps
     from g2vlm.frames import Frames
     from g2vlm.pictures import Photo
     from g2vlm.predictor import Answering
@@ -89,6 +93,9 @@ def predict(
     plan: Annotated[
         bool, typer.Option("--plan", help="Say what memory it would take, and leave.", rich_help_panel=MANY)
     ] = False,
+    known: KnownOption = None,
+    metric: MetricOption = None,
+    world: WorldOption = None,
     formats: Annotated[
         str, typer.Option(help="Formats of g2vlm export, separated by commas.", rich_help_panel=POINTS)
     ] = "ply,npz,depth_png,overview,json",
@@ -120,6 +127,7 @@ def predict(
         raise ValueError("no folder for the results was given; give --out DIR")
     if window is None and overlap is not None:
         raise ValueError(f"--overlap {overlap} is of windows; give --window, too")
+    asked_place = placing(known, metric or (), world)
     shots = _shots(inputs, Cut(fps, frames, start, end, sharpest), window, max_views)
     asked = {"resolution": resolution, "device": device, "dtype": dtype}
     if plan:
@@ -131,49 +139,87 @@ def predict(
         require_free(out, overwrite=overwrite)
     if overwrite or window is None:
         shutil.rmtree(kept, ignore_errors=True)
-    settings = {"max_points": max_points, "min_confidence": min_confidence, "keep_edges": keep_edges, "seed": seed}
-    notes: tuple[str, ...] = ()
+    seeing = _Seeing(model, device, dtype, resolution, seed, window, overlap, loops)
     with progress(len(shots) + 3) as steps:
-        if window is None:
-            photos = list(steps.each("reading", shots))
-            _require_read(shots, len(photos), 1)
-            _require_memory(model, photos[0].size, len(photos), **asked)
-            with steps.step("loading the model"):
-                predictor = _load(model, device, dtype)
-            with steps.step("reconstructing"):
-                reconstruction = _reconstruct(predictor, photos, resolution, seed)
-        else:
-            photos = iter(shots)
-            first = next(photos, None)
-            if first is None:
-                _require_read(shots, 0, 2)
-            assert first is not None
-            _require_memory(model, first.size, min(window, len(shots)), is_window=True, **asked)
-            with steps.step("loading the model"):
-                predictor = _load(model, device, dtype)
-            joiner = predictor.joiner(
-                window=window,
-                overlap=max(1, window // 4) if overlap is None else overlap,
-                resolution=resolution,
-                seed=seed,
-                folder=kept,
-            )
-            read = steps.each("reconstructing", chain([first], photos))
-            num_settled = sum(len(partial.reconstruction.names) for partial in joiner.run(read))
-            _require_read(shots, num_settled, 2)
-            if joiner.num_found:
-                notes = (f"{joiner.num_found} of {len(joiner.windows)} windows were there from an interrupted run",)
-            with steps.step("joining"):
-                joined = joiner.joined(close_loops=loops)
-            reconstruction, notes = joined.reconstruction, notes + joined.notes
+        look = _at_once if window is None else _by_windows
+        reconstruction, notes = look(shots, seeing, asked_place, kept, steps)
+        placed = place(reconstruction, asked_place)
         with steps.step("writing"):
-            written = save(reconstruction, out, wanted, **settings)
+            written = save(
+                placed.reconstruction,
+                out,
+                wanted,
+                max_points=max_points,
+                min_confidence=min_confidence,
+                keep_edges=keep_edges,
+                seed=seed,
+            )
     shutil.rmtree(kept, ignore_errors=True)
-    for line in shots.skipped:
-        _note(f"left out: {line}")
-    for line in notes:
+    for line in (*(f"left out: {line}" for line in shots.skipped), *notes):
         _note(line)
-    _report(reconstruction, out, written, steps.seconds | {"total": perf_counter() - started}, as_json=as_json)
+    _report(placed, out, written, steps.seconds | {"total": perf_counter() - started}, as_json=as_json)
+
+
+@dataclass(frozen=True)
+class _Seeing:
+    """By which model, how finely, and how many photos at a time; see the options."""
+
+    model: str | None
+    device: Device
+    dtype: DType
+    resolution: int | None
+    seed: int
+    window: int | None
+    overlap: int | None
+    loops: bool
+
+    def load(self) -> "Answering":
+        from g2vlm.loading import load
+
+        return load(self.model, device=self.device, dtype=self.dtype)
+
+
+def _at_once(
+    shots: "Frames", seeing: _Seeing, asked_place: Placing, kept: Path, steps: "Steps"
+) -> "tuple[Reconstruction, tuple[str, ...]]":
+    """All photos in one forward, and what is to be noted."""
+    photos = list(steps.each("reading", shots))
+    _require_read(shots, len(photos), 1)
+    asked_place.cameras([photo.name for photo in photos], [photo.size for photo in photos])
+    _require_memory(seeing, photos[0].size, len(photos))
+    with steps.step("loading the model"):
+        predictor = seeing.load()
+    with steps.step("reconstructing"):
+        return _reconstruct(predictor, photos, seeing.resolution, seeing.seed), ()
+
+
+def _by_windows(
+    shots: "Frames", seeing: _Seeing, asked_place: Placing, kept: Path, steps: "Steps"
+) -> "tuple[Reconstruction, tuple[str, ...]]":
+    """Photos by windows that are joined; `kept` holds those that are done, should the run be interrupted."""
+    assert seeing.window is not None
+    photos = iter(shots)
+    first = next(photos, None)
+    if first is None:
+        _require_read(shots, 0, 2)
+    assert first is not None
+    _require_memory(seeing, first.size, min(seeing.window, len(shots)))
+    with steps.step("loading the model"):
+        predictor = seeing.load()
+    joiner = predictor.joiner(
+        window=seeing.window,
+        overlap=max(1, seeing.window // 4) if seeing.overlap is None else seeing.overlap,
+        resolution=seeing.resolution,
+        seed=seeing.seed,
+        folder=kept,
+    )
+    read = steps.each("reconstructing", chain([first], photos))
+    num_settled = sum(len(partial.reconstruction.names) for partial in joiner.run(read))
+    _require_read(shots, num_settled, 2)
+    found = f"{joiner.num_found} of {len(joiner.windows)} windows were there from an interrupted run"
+    with steps.step("joining"):
+        joined = joiner.joined(close_loops=seeing.loops)
+    return joined.reconstruction, ((found,) if joiner.num_found else ()) + joined.notes
 
 
 def _shots(inputs: list[str], cut: "Cut", window: int | None, max_views: int) -> "Frames":
@@ -234,32 +280,23 @@ _CURE = "give --max-views {most}, a lower --resolution, or --window to see them 
 _CURE_OF_WINDOWS = "give --window {most} or a lower --resolution"
 
 
-def _require_memory(
-    model: str | None,
-    photo_size: tuple[int, int],
-    num_views: int,
-    *,
-    resolution: int | None,
-    device: Device,
-    dtype: DType,
-    is_window: bool = False,
-) -> None:
+def _require_memory(seeing: _Seeing, photo_size: tuple[int, int], num_views: int) -> None:
     """Refuse what would not fit, before the model is loaded."""
     from g2vlm.memory import is_surely_enough, memory_plan
 
-    if is_surely_enough(model, num_views, resolution=resolution, device=device):
+    if is_surely_enough(seeing.model, num_views, resolution=seeing.resolution, device=seeing.device):
         return
     plan = memory_plan(
-        model, photo_size, num_views, resolution=resolution, device=device, dtype=dtype, keeps_all=not is_window
+        seeing.model,
+        photo_size,
+        num_views,
+        resolution=seeing.resolution,
+        device=seeing.device,
+        dtype=seeing.dtype,
+        keeps_all=seeing.window is None,
     )
     if plan is not None:
-        plan.require(_CURE_OF_WINDOWS if is_window else _CURE)
-
-
-def _load(model: str | None, device: Device, dtype: DType) -> "Answering":
-    from g2vlm.loading import load
-
-    return load(model, device=device, dtype=dtype)
+        plan.require(_CURE if seeing.window is None else _CURE_OF_WINDOWS)
 
 
 def _reconstruct(
@@ -288,22 +325,23 @@ def _note(text: str) -> None:
     print(f"note: {text}", file=sys.stderr)
 
 
-def _report(
-    reconstruction: "Reconstruction", out: Path, written: list[Path], seconds: dict[str, float], *, as_json: bool
-) -> None:
+def _report(placed: "Placed", out: Path, written: list[Path], seconds: dict[str, float], *, as_json: bool) -> None:
+    reconstruction = placed.reconstruction
     if as_json:
         summary = {
             "folder": str(out),
             "files": [str(path) for path in written],
             "views": list(reconstruction.names),
             "scale": reconstruction.scale,
+            "world": reconstruction.world,
+            **placed.record,
             "model": reconstruction.provenance.model,
             "checkpoint_sha256": reconstruction.provenance.checkpoint_sha256,
             "seconds": {name: round(value, 3) for name, value in seconds.items()},
         }
         print(json.dumps(summary, ensure_ascii=False))
         return
-    for path in written:
-        print(path)
+    for text in (*written, *placed.lines):
+        print(text)
     timings = ", ".join(f"{name} {value:.1f} s" for name, value in seconds.items())
     print(f"{len(reconstruction.names)} views, {reconstruction.scale.replace('_', '-')}; {timings}")
