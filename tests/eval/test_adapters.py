@@ -15,6 +15,7 @@ from g2vlm.eval.adapters import (
     load_stock,
     named,
 )
+from g2vlm.eval.benchmarks.asking import Reply
 from g2vlm.eval.benchmarks.base import Item, QuestionItem
 from g2vlm.eval.protocol import Absent, Answers, Reconstructs
 from g2vlm.hub import load
@@ -58,6 +59,17 @@ def test_text_alone_needs_no_picture(items, tmp_path):
         Model(load()).answer(nowhere)
 
 
+def test_typical_sizes_are_said_before_the_question(items):
+    predictor = load()
+    chair = QuestionItem("a", "b", (), {"question": "How long is the chair?"}, "How long is the chair?")
+    system = TextOnly(predictor, tells_sizes=True)
+    said = "The longest side of a typical chair is about 90 cm.\nHow long is the chair?"
+    assert system.answer(chair) == predictor.answer_blindly([said], max_new_tokens=16)[0]
+    assert system.answer(items[0]) == TextOnly(predictor).answer(items[0])  # names no thing
+    assert len(str(system.about.settings["typical_sizes"])) == 64
+    assert "typical_sizes" not in TextOnly(predictor).about.settings
+
+
 def test_a_stock_model_answers_by_its_own_template(items, tmp_path):
     host = reading_host("qwen2_5_vl", NoPathway())
     for part in (host.model, tokenizer_of("qwen2_5_vl"), pictures_of("qwen2_5_vl")):
@@ -94,17 +106,38 @@ def write_lines(file: Path, *rows: object) -> Path:
 def test_recorded_answers_are_given_by_id(items, tmp_path):
     file = write_lines(tmp_path / "a.jsonl", {"id": "sum_0", "prediction": "1"}, {"id": "other", "prediction": "2"})
     system = RecordedAnswers(file)
-    assert system.answer(items[0]) == "1"
+    assert system.answer(items[0]) == Reply("1")
     assert system.unknown(items) == ["other"]
     with pytest.raises(Absent, match="no prediction in"):
         system.answer(items[1])
 
 
-@pytest.mark.parametrize("value", [float("nan"), None, 3, ["a"]])
+@pytest.mark.parametrize("value", [float("nan"), 3, ["a"]])
 def test_a_recorded_answer_that_is_no_text_is_unusable(items, tmp_path, value):
     system = RecordedAnswers(write_lines(tmp_path / "a.jsonl", {"id": "sum_0", "prediction": value}))
     with pytest.raises(ValueError, match="and no text"):
         system.answer(items[0])
+
+
+def test_recorded_answers_may_say_more_than_a_text(items, tmp_path):
+    rows = [
+        {"id": "sum_0", "prediction": "1", "answer_top10": ["1", "one"], "judge_reply": None},
+        {"id": "sum_1", "prediction": None, "judge_reply": "Your mark: 5"},
+        {"id": "sum_2", "prediction": "3", "judge_reply": 5},
+    ]
+    system = RecordedAnswers(write_lines(tmp_path / "a.jsonl", *rows))
+    assert system.answer(items[0]) == Reply("1", ranked=("1", "one"))
+    assert system.answer(items[1]) == Reply(None, judgement="Your mark: 5")
+    with pytest.raises(ValueError, match="judge_reply is 5 and no text"):
+        system.answer(items[2])
+
+
+def test_what_was_missing_in_a_log_is_no_answer(items, tmp_path):
+    rows = [{"id": "sum_0", "prediction": "1", "status": "scored"}, {"id": "sum_1", "prediction": None, "status": "missing"}]
+    system = RecordedAnswers(write_lines(tmp_path / "samples.jsonl", *rows))
+    assert system.count == 1
+    with pytest.raises(Absent, match="no prediction in"):
+        system.answer(items[1])
 
 
 @pytest.mark.parametrize(
