@@ -1,4 +1,5 @@
 import json
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +22,7 @@ from g2vlm.eval.protocol import Absent, Answers, Reconstructs
 from g2vlm.hub import load
 from g2vlm.loading import load as load_any
 from g2vlm.pathway_config import NoPathway
+from g2vlm.pictures import Photo
 
 
 @pytest.fixture(scope="module")
@@ -48,6 +50,31 @@ def test_a_system_line_goes_before_the_pictures(items):
         {"role": "user", "content": [{"type": "image", "image": item.media[0]}, {"type": "text", "text": item.prompt}]},
     ]
     assert Model(predictor).answer(item) == predictor.answer(messages=chat, max_new_tokens=8).text
+
+
+@dataclass(frozen=True)
+class Sized(Item):
+    """Shown at a size of its own."""
+
+    size: tuple[int, int] = (56, 70)
+    is_sized: bool = True  # pyright: ignore[reportIncompatibleMethodOverride]
+
+    def seen(self, max_frames: int) -> list[Photo]:
+        return [Photo("a", np.zeros((*self.size, 3), np.uint8))]
+
+    def missing(self) -> None:
+        return None
+
+
+def test_what_has_a_size_is_seen_at_that_size(monkeypatch):
+    predictor, asked = load(), []
+    monkeypatch.setattr(predictor, "reconstruct", lambda photos, **options: asked.append(options["resolution"]))
+    model = Model(predictor)
+    for size in ((56, 70), (70, 56)):
+        model.reconstruct(Sized("a", "b", (), {}, size))
+    model.reconstruct(Sized("a", "b", (), {}, is_sized=False))
+    sides = {"long_side": [70, 70]}.get(predictor.model.config.view_resize, [70, 56])
+    assert asked == [*sides, None]
 
 
 def test_text_alone_needs_no_picture(items, tmp_path):
@@ -133,7 +160,10 @@ def test_recorded_answers_may_say_more_than_a_text(items, tmp_path):
 
 
 def test_what_was_missing_in_a_log_is_no_answer(items, tmp_path):
-    rows = [{"id": "sum_0", "prediction": "1", "status": "scored"}, {"id": "sum_1", "prediction": None, "status": "missing"}]
+    rows = [
+        {"id": "sum_0", "prediction": "1", "status": "scored"},
+        {"id": "sum_1", "prediction": None, "status": "missing"},
+    ]
     system = RecordedAnswers(write_lines(tmp_path / "samples.jsonl", *rows))
     assert system.count == 1
     with pytest.raises(Absent, match="no prediction in"):

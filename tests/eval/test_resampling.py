@@ -9,7 +9,9 @@ from g2vlm.eval.resampling import resampled
 
 VALUES = np.random.default_rng(1).normal(5, 2, 60)
 ITEMS = [Item(str(i), "rare" if i == 0 else "usual", (), {}) for i in range(60)]
-OUTCOMES = {item.id: Outcome(item.kind, "scored", {"x": float(value)}) for item, value in zip(ITEMS, VALUES, strict=True)}
+OUTCOMES = {
+    item.id: Outcome(item.kind, "scored", {"x": float(value)}) for item, value in zip(ITEMS, VALUES, strict=True)
+}
 
 
 @dataclass

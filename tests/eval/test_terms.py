@@ -19,7 +19,10 @@ def test_terms_are_written_once_and_equal_ones_are_accepted(tmp_path):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"system": {"kind": "ours", "settings": {"seed": 1}}}, "system.settings.seed is 1, but .* with 0; choose another --out"),
+        (
+            {"system": {"kind": "ours", "settings": {"seed": 1}}},
+            "system.settings.seed is 1, but .* with 0; choose another --out",
+        ),
         ({"system": {"kind": "ours", "settings": {}}}, "system.settings.seed is None, but .* with 0"),
         ({"limit": 3}, "limit is 3, but .* with None"),
         ({"frames": (2, 1)}, r"frames is \[2, 1\], but .* with \[1, 2\]"),

@@ -100,10 +100,10 @@ def test_a_rule_has_a_name_and_public_is_another_name_of_one(quiz):
         quiz.score(item("a"), "B", "best")
 
 
-def test_a_reply_may_be_text_a_record_or_nothing(quiz):
+def test_a_reply_may_be_text_a_record_or_empty(quiz):
     assert quiz.score(item("a"), "right").scores == {"score": 1}
     assert quiz.score(item("a"), Reply("B")).scores == {"score": 1}
-    for nothing in (None, "", Reply(None)):
+    for nothing in ("", Reply("")):
         assert quiz.score(item("a"), nothing).status == "unparsed"
         assert quiz.score(item("a"), nothing).scores == {"score": 0}
         assert quiz.score(item("a"), nothing, "public").scores == {"score": 0}
@@ -176,7 +176,9 @@ def test_null_is_a_failure_unless_the_rule_says_what_it_is_worth(quiz):
     outcome = quiz.score(item("a"), None)
     assert (outcome.status, outcome.scores) == ("failed", {"score": 0.0})
     assert outcome.note == "the prediction is null, and rule corrected says nothing of that"
-    told = QuestionRule("told", "", score=lambda item, reply: graded(item, None, 1.0), figures=means, is_null_scored=True)
+    told = QuestionRule(
+        "told", "", score=lambda item, reply: graded(item, None, 1.0), figures=means, is_null_scored=True
+    )
     assert replace(quiz, rules={"told": told}).score(item("a"), None, "told").scores == {"score": 1.0}
 
 

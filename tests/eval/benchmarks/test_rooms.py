@@ -31,7 +31,11 @@ def test_right_answers_are_worth_everything_and_none_nothing(items):
 
 def test_null_is_a_failure(items):
     outcome = ROOMS.score(items[0], Reply(None))
-    assert (outcome.status, outcome.scores, outcome.note) == ("failed", {"score": 0.0}, "the prediction is null and no text")
+    assert (outcome.status, outcome.scores, outcome.note) == (
+        "failed",
+        {"score": 0.0},
+        "the prediction is null and no text",
+    )
 
 
 def test_figures_are_in_percent_and_directions_share_one_entry(items):
