@@ -37,6 +37,7 @@ SUMS = QuestionBenchmark(
     reference="invented",
     licence="none",
     layout="DATA/questions.jsonl, DATA/pictures/*.png",
+    ids="the column id",
     files=("questions.jsonl",),
     item_of=item_of,
     rules={

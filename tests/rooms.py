@@ -1,5 +1,6 @@
 """A procedural room as numbers, and how to write it in the layout of any data set."""
 
+import json
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -52,3 +53,18 @@ def millimetres(depth: np.ndarray) -> np.ndarray:
 
 def pinhole(f: float, cx: float, cy: float) -> np.ndarray:
     return np.array([[f, 0, cx], [0, f, cy], [0, 0, 1.0]])
+
+
+def lay_out(room: Room, folder: Path, name: str = "room", **changes: object) -> Path:
+    """A scene as our exchange format has it; centres at whole pixels, millimetres."""
+    camera = room.intrinsics[[0, 1, 0, 1], [0, 1, 2, 2]] - [0, 0, 0.5, 0.5]
+    frames = []
+    for view, pose in enumerate(room.poses):
+        save(folder / name / "images" / f"{view}.png", room.images[view])
+        save(folder / name / "depth" / f"{view}.png", millimetres(room.depth[view]))
+        size = {"width": 64, "height": 48}
+        frame = {"image": f"images/{view}.png", "depth": f"depth/{view}.png", **size}
+        frames.append(frame | {"intrinsics": camera.tolist(), "T_world_camera": pose.tolist()} | changes)
+    record = {"scene": name, "metric_scale": True, "ordering": "video", "license": {}, "frames": frames}
+    write(folder / name / "scene.json", json.dumps(record))
+    return folder

@@ -269,3 +269,11 @@ def test_unknown_decoding_and_places_outside_of_a_photo_are_refused(predictors):
         predictors["qwen2_vl"].answer(PHOTOS, QUESTION, warmth=1)
     with pytest.raises(ValueError, match="view 2 of point A"):
         predictors["qwen2_vl"].answer(PHOTOS, QUESTION, marks=[Mark(2, 1, 1, "A")])
+
+
+@each_family
+def test_blind_answers_do_not_depend_on_the_batch_and_heed_the_system_line(predictors, family):
+    asking, other = predictors[family], "Where is the door?"
+    together = asking.answer_blindly([QUESTION, other], max_new_tokens=LENGTH)
+    assert together == [asking.answer_blindly([words], max_new_tokens=LENGTH)[0] for words in (QUESTION, other)]
+    assert together != asking.answer_blindly([QUESTION, other], system="Be brief.", max_new_tokens=LENGTH)

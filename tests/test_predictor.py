@@ -5,11 +5,13 @@ from builders import small_config
 from PIL import Image
 
 from g2vlm import presets
+from g2vlm.conversation import Turn
 from g2vlm.geometry.pose import invert, transform
 from g2vlm.model import G2VLM
 from g2vlm.pictures import Photo
 from g2vlm.predictor import Predictor
 from g2vlm.processor import Processor, byte_tokenizer
+from g2vlm.speaking import Speaker
 
 
 def predictor(**options) -> Predictor:
@@ -99,3 +101,22 @@ def test_the_result_says_where_it_comes_from():
     assert provenance.settings["seed"] == 7
     assert set(provenance.versions) == {"g2vlm", "torch", "transformers"}
     assert provenance.seconds["model"] > 0
+
+
+def test_blind_answers_are_those_to_the_words_alone_and_do_not_depend_on_the_batch():
+    model = predictor()
+    questions = ["How many?", "How large is the chair, in metres?"]
+    together = model.answer_blindly(questions, max_new_tokens=6)
+    assert together == [model.answer_blindly([words], max_new_tokens=6)[0] for words in questions]
+    assert together != model.answer_blindly(questions, system="Be brief.", max_new_tokens=6)
+
+
+def test_blind_answers_are_the_likeliest_words_after_the_question():
+    model = predictor()
+    turns = (Turn("system", ("Be brief.",)), Turn("user", ("How many?",)))
+    ids = model.processor.conversation_ids(turns)
+    speaker = Speaker(model.model, model.processor, None).model
+    for _ in range(4):
+        ids = torch.cat([ids, speaker(input_ids=ids[None]).logits[0, -1:].argmax(-1)])
+    wanted = model.processor.tokenizer.decode(ids[-4:], skip_special_tokens=True)
+    assert model.answer_blindly(["How many?"], system="Be brief.", max_new_tokens=4) == [wanted]

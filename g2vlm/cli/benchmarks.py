@@ -32,13 +32,14 @@ if TYPE_CHECKING:
 
 ASKED, WHO = "What is asked", "Who is asked"
 
-Kind = Literal["ours", "transformers", "recorded", "majority", "prior"]
+Kind = Literal["ours", "transformers", "recorded", "majority", "prior", "size-prior"]
 
 Data = Annotated[
     Path | None,
     typer.Option(
-        metavar="DIR",
-        help="Folder of the data: DIR/BENCH, or DIR itself if there is no such folder; `g2vlm eval benchmarks` shows how it is laid out.",
+        metavar="PATH",
+        help="Folder of the data: PATH/BENCH, or PATH itself if there is no such folder; `g2vlm eval benchmarks` shows how it is laid out. "
+        "Of questions also their file alone (.jsonl, .json, .parquet), which is enough to score answers.",
         rich_help_panel=ASKED,
     ),
 ]
@@ -63,7 +64,7 @@ Who = Annotated[
     Kind,
     typer.Option(
         help="ours: --model by g2vlm. transformers: a stock Qwen-VL. recorded: --predictions. majority: the best constant for each kind of "
-        "question. prior: what is usually right for such a question elsewhere.",
+        "question. prior: what is usually right for such a question elsewhere. size-prior: a table of typical sizes.",
         rich_help_panel=WHO,
     ),
 ]
@@ -83,6 +84,14 @@ TextOnly = Annotated[
     bool,
     typer.Option("--text-only", help="Withhold pictures: what the model knows without looking.", rich_help_panel=WHO),
 ]
+TellSizes = Annotated[
+    bool,
+    typer.Option(
+        "--typical-sizes",
+        help="With --text-only: say before a question how large the things that it names typically are.",
+        rich_help_panel=WHO,
+    ),
+]
 Out = Annotated[
     Path | None,
     typer.Option("--out", "-o", metavar="DIR", help="Folder of logs and reports.", show_default="runs/eval/MODEL"),
@@ -101,6 +110,7 @@ def run(
     predictions: Predictions = None,
     geometry: Geometry = "on",
     text_only: TextOnly = False,
+    tells_sizes: TellSizes = False,
     max_frames: FramesAtMost = 32,
     encoder: Encoder = None,
     device: Annotated[Device, typer.Option(help="Where to compute.", rich_help_panel=MODEL)] = "auto",
@@ -119,7 +129,8 @@ def run(
     """
     from g2vlm.eval.run import join
 
-    _check_together(system, names, model=model, predictions=predictions, text_only=text_only, geometry=geometry)
+    given = {"text_only": text_only, "tells_sizes": tells_sizes, "geometry": geometry}
+    _check_together(system, names, model=model, predictions=predictions, **given)
     benchmarks = [(benchmark, *_items(benchmark, data)) for benchmark in map(_find, names)]
     crew = join()
     reading = loading_of(encoder, preprocessing, min_pixels, max_pixels, thinking)
@@ -133,7 +144,9 @@ def run(
         notes: list[str] = []
         for benchmark, items, folder in benchmarks:
             asked = (
-                _model_system(predictor, system, geometry, max_frames, seed, reading, text_only=text_only)
+                _blind(predictor, system, tells_sizes=tells_sizes)
+                if predictor is not None and text_only
+                else _model_system(predictor, system, geometry, max_frames, seed, reading)
                 if predictor is not None
                 else _lookup_system(system, benchmark, items, predictions, rule)
             )
@@ -185,6 +198,7 @@ def benchmarks(
                 print(f"  --rule {rule.name}: {rule.source}")
         else:
             print(f"  rules: {', '.join(benchmark.rules)}")
+        print(f"  id of an item: {benchmark.ids}")
         print("\n".join(f"    {line}" for line in benchmark.layout.splitlines()))
 
 
@@ -233,7 +247,13 @@ def shortcuts(
 ) -> None:
     """How much of a model's score needs looking: beside it geometry off, blank, shuffled, text alone, usual answers, the majority.
 
-    Each way is an evaluation of its own in a folder of OUT; killed and started again, it goes on.
+    text_only: the model gets the words alone. size_prompt: the words alone, behind a sentence for each thing that the question names: "The
+    longest side of a typical chair is about 90 cm." size_prior: no model; sizes, numbers and distances of named things are looked up in the
+    same table (g2vlm/eval/typical.toml, our own estimates), all other questions have no answer and are not scored. prior: the median, or
+    commonest, true answer to the same question about other pictures. majority: the best constant answer to each kind of question.
+
+    Each way is an evaluation of its own in a folder of OUT; killed and started again, it goes on. Where a way answers some kinds of questions
+    alone, the table has these instead of the overall figure.
     """
     from g2vlm.eval.adapters import geometry_inputs
     from g2vlm.eval.pairs import beside, pairs
@@ -245,12 +265,12 @@ def shortcuts(
     with _owning(out, Crew()):
         predictor = load(model, device, dtype, reading)
         ways: "dict[str, System]" = {
-            f"geometry_{kind}": _model_system(predictor, "ours", kind, max_frames, seed, reading, text_only=False)
+            f"geometry_{kind}": _model_system(predictor, "ours", kind, max_frames, seed, reading)
             for kind in geometry_inputs(predictor)
         }
-        ways["text_only"] = _model_system(predictor, "ours", "on", max_frames, seed, reading, text_only=True)
-        for kind in ("prior", "majority"):
-            ways[kind] = _lookup_system(kind, benchmark, items, None, rule)
+        ways |= {"text_only": _blind(predictor, "ours"), "size_prompt": _blind(predictor, "ours", tells_sizes=True)}
+        for kind in ("size-prior", "prior", "majority"):
+            ways[kind.replace("-", "_")] = _lookup_system(kind, benchmark, items, None, rule)
         reports = {}
         for way, system in ways.items():
             found = _evaluate(benchmark, items, system, out / way, folder, rule=rule, limit=limit, seed=seed)
@@ -300,16 +320,16 @@ def _find(name: str) -> "Benchmark[Any]":
 
 
 def _items(benchmark: "Benchmark[Any]", data: Path | None) -> tuple[Sequence["Item"], Path]:
-    """All items of a benchmark, and the folder they come from."""
+    """All items of a benchmark, and the folder that they and their media come from."""
     from g2vlm.eval.benchmarks.rooms import ROOMS
 
     if data is None and benchmark is not ROOMS:
         raise ValueError(f"{benchmark.name} needs --data DIR, laid out like this:\n{benchmark.layout}")
-    folder = Path() if data is None else data / benchmark.name if (data / benchmark.name).is_dir() else data
-    items = benchmark.items(folder)
+    named = Path() if data is None else data / benchmark.name if (data / benchmark.name).is_dir() else data
+    items = benchmark.items(named)
     if not items:
-        raise ValueError(f"{folder}: {benchmark.name} has no item there; it is laid out like this:\n{benchmark.layout}")
-    return items, folder
+        raise ValueError(f"{named}: {benchmark.name} has no item there; it is laid out like this:\n{benchmark.layout}")
+    return items, named.parent if named.is_file() else named
 
 
 def _check_together(system: Kind, names: Sequence[str], **given: Any) -> None:
@@ -325,6 +345,8 @@ def _check_together(system: Kind, names: Sequence[str], **given: Any) -> None:
         raise ValueError("--system transformers needs --model, a folder or hub id of a stock Qwen-VL")
     if given["text_only"] and not is_model:
         raise ValueError(f"--text-only: --system {system} looks at nothing anyway; leave it out")
+    if given["tells_sizes"] and not given["text_only"]:
+        raise ValueError("--typical-sizes: a model that looks is told nothing; add --text-only, or leave it out")
     if given["geometry"] != "on" and (system != "ours" or given["text_only"]):
         raise ValueError(f"--geometry {given['geometry']}: there is no geometric encoder to show it to; leave it out")
     if system == "recorded" and len(names) > 1:
@@ -352,15 +374,17 @@ def _model_system(
     max_frames: int,
     seed: int,
     reading: dict[str, Any],
-    *,
-    text_only: bool,
 ) -> "System":
-    from g2vlm.eval.adapters import Model, TextOnly
+    from g2vlm.eval.adapters import Model
 
-    if text_only:
-        return TextOnly(predictor, kind=kind)
     settings = {name: str(value) for name, value in reading.items()}
     return Model(predictor, kind=kind, geometry=geometry, max_frames=max_frames, seed=seed, reading=settings)
+
+
+def _blind(predictor: "Answering", kind: Kind, *, tells_sizes: bool = False) -> "System":
+    from g2vlm.eval.adapters import TextOnly
+
+    return TextOnly(predictor, kind=kind, tells_sizes=tells_sizes)
 
 
 def _lookup_system(
@@ -369,6 +393,7 @@ def _lookup_system(
     """A system that has no model."""
     from g2vlm.eval.adapters import RecordedAnswers, RecordedReconstructions, named
     from g2vlm.eval.shortcuts import Majority, Prior, questions_of
+    from g2vlm.eval.typical import SizePrior
 
     if predictions is not None:
         found = RecordedReconstructions(predictions) if predictions.is_dir() else RecordedAnswers(predictions)
@@ -379,6 +404,8 @@ def _lookup_system(
             )
         return found
     asked = questions_of(benchmark, items)
+    if kind == "size-prior":
+        return SizePrior()
     return Majority(benchmark, asked, rule) if kind == "majority" else Prior(benchmark, asked)
 
 

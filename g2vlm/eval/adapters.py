@@ -15,9 +15,12 @@ from transformers import AutoConfig, AutoModelForImageTextToText, Qwen2VLImagePr
 
 from g2vlm.answering import Session
 from g2vlm.atomic import read_lines
+from g2vlm.eval.benchmarks.asking import Reply, recorded_reply
 from g2vlm.eval.benchmarks.base import Item, QuestionItem
 from g2vlm.eval.benchmarks.prediction import Prediction
 from g2vlm.eval.protocol import About, Absent, Setting
+from g2vlm.eval.run import MISSING
+from g2vlm.eval.typical import question_of, told_sizes, typical
 from g2vlm.host import FAMILIES, Host
 from g2vlm.host_predictor import HostPredictor
 from g2vlm.host_processor import read_host_processor
@@ -91,17 +94,23 @@ class Model:
 
 
 class TextOnly:
-    """A model that is asked the same words, marks included, and is shown nothing: what it knows without looking."""
+    """A model that is asked the same words, marks included, and is shown nothing: what it knows without looking.
 
-    def __init__(self, predictor: Answering, *, kind: str = "ours") -> None:
-        self.predictor = predictor
-        settings = {"media": "withheld", **form_of(predictor)}
+    tells_sizes: how large the things that a question names typically are is said before it, see `typical.told_sizes`.
+    """
+
+    def __init__(self, predictor: Answering, *, kind: str = "ours", tells_sizes: bool = False) -> None:
+        self.predictor, self.tells_sizes = predictor, tells_sizes
+        told = {"typical_sizes": typical().sha256} if tells_sizes else {}
+        settings = {"media": "withheld", **told, **form_of(predictor)}
         self.about = About(kind, predictor.source, predictor.checkpoint_sha256, settings)
 
     def answer(self, item: QuestionItem) -> str:
         has_marks = bool(item.marks or item.boxes)  # said in parts of the pictures' sides, which have to be read for it
         sizes = [photo.size for photo in seen(item, MAX_FRAMES)] if has_marks else []
         words = words_of_marks(item.marks, item.boxes, sizes) + item.prompt
+        if self.tells_sizes:
+            words = told_sizes(question_of(item)) + words
         return self.predictor.answer_blindly([words], system=item.system, max_new_tokens=item.max_new_tokens)[0]
 
 
@@ -160,6 +169,8 @@ def load_stock(source: Source, *, device: str = "auto", dtype: str = "auto") -> 
 class RecordedAnswers:
     """Answers from a file of JSON lines, `{"id": ..., "prediction": "..."}`; a log of ours is such a file, too.
 
+    Optional columns are `answer_top10`, a list of answers, best first (ScanQA), and `judge_reply`, what a judge said (OpenEQA).
+
     Raises ValueError for a file without an answer, for a line without one of the two, and for ids that occur twice.
     """
 
@@ -174,22 +185,19 @@ class RecordedAnswers:
         if twice:
             raise ValueError(f"{file}: {len(twice)} ids occur more than once: {named(twice)}; keep one line of each")
         self.file = file
-        self.answers: dict[str, Any] = {str(row["id"]): row["prediction"] for row in rows}
-        self.count = len(rows)
+        self.rows = {str(row["id"]): row for row in rows if row.get("status") != MISSING}
+        self.count = len(self.rows)
         self.about = About("recorded", str(file), sha256_of([file]))
 
-    def answer(self, item: QuestionItem) -> str:
-        if item.id not in self.answers:
+    def answer(self, item: QuestionItem) -> Reply:
+        if item.id not in self.rows:
             raise Absent(f"no prediction in {self.file}")
-        said = self.answers[item.id]
-        if not isinstance(said, str):
-            raise ValueError(f"the prediction is {said!r} and no text")  # noqa: TRY004, a file and no type is wrong
-        return said
+        return recorded_reply(self.rows[item.id])
 
     def unknown(self, items: Iterable[Item]) -> list[str]:
         """Ids of answers to nothing that was asked."""
         asked = {item.id for item in items}
-        return [id for id in self.answers if id not in asked]
+        return [id for id in self.rows if id not in asked]
 
 
 MAPS = {"depth": (2, "height, width"), "points": (3, "height, width, 3"), "normals": (3, "height, width, 3")}

@@ -119,18 +119,25 @@ def as_table(found: Sequence[Pair], names: tuple[str, str] = ("A", "B")) -> str:
 
 
 def beside(ways: Mapping[str, Sequence[Pair]], of: str) -> str:
-    """Markdown: the overall figure of several ways of asking, each paired with the first. of: what was asked."""
+    """Markdown: the overall figure of several ways of asking, each paired with the first. of: what was asked.
+
+    A way that answers some groups of questions alone has no overall figure to be paired; there are these groups instead.
+    """
     rows = []
     for way, found in ways.items():
-        pair = next(pair for pair in found if pair.figure == "overall")
-        rows.append(
-            [
-                way,
-                number(pair.theirs, pair.scale),
-                number(pair.difference, pair.scale),
-                between(pair.interval, pair.scale),
-                str(pair.count),
-            ]
-        )
+        shown = [pair for pair in found if pair.figure == "overall"] or [pair for pair in found if "/" in pair.figure]
+        if not shown:
+            rows.append([way, "answers none of them", "-", "-", "-", "0"])
+        for pair in shown:
+            rows.append(
+                [
+                    way,
+                    pair.figure,
+                    number(pair.theirs, pair.scale),
+                    number(pair.difference, pair.scale),
+                    between(pair.interval, pair.scale),
+                    str(pair.count),
+                ]
+            )
     first = next(iter(ways))
-    return "\n".join([of, "", *markdown(["way", "overall", f"{first} - way", "95 % interval", "items"], rows)])
+    return "\n".join([of, "", *markdown(["way", "figure", "value", f"{first} - way", "95 % interval", "items"], rows)])

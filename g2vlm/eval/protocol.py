@@ -7,6 +7,7 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 from jaxtyping import Float
 
+from g2vlm.eval.benchmarks.asking import Reply
 from g2vlm.eval.benchmarks.base import Item, QuestionItem
 
 Setting = str | int | float | None
@@ -44,8 +45,11 @@ class System(Protocol):
 class Answers(Protocol):
     """A system that answers questions."""
 
-    def answer(self, item: QuestionItem) -> str:
-        """The reply to `item.prompt` about `item.seen(...)`, of `item.max_new_tokens` at most, behind `item.system` if there is one."""
+    def answer(self, item: QuestionItem) -> str | Reply:
+        """The reply to `item.prompt` about `item.seen(...)`, of `item.max_new_tokens` at most, behind `item.system` if there is one.
+
+        A Reply says more than a text: ranked answers, or what a judge says.
+        """
         ...
 
 

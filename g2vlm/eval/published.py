@@ -60,6 +60,7 @@ def _name(report: Report, benchmark: str) -> str:
     settings = system["settings"]
     ways = [f"geometry {settings['geometry']}"] if settings.get("geometry", "on") != "on" else []
     ways += ["text only"] if settings.get("media") == "withheld" else []
+    ways += ["typical sizes told"] if "typical_sizes" in settings else []
     return f"**{', '.join([system['source'], *ways])}**"
 
 

@@ -18,6 +18,7 @@ from g2vlm.eval.adapters import named
 from g2vlm.eval.benchmarks.base import Figure, Outcome
 from g2vlm.eval.comparison import markdown
 from g2vlm.eval.metrics.answers import UNIT, Interval, Scores, macro_mean, wilson
+from g2vlm.eval.resampling import resampled
 from g2vlm.eval.run import MISSING, Evaluation
 
 FORMAT = 1
@@ -28,6 +29,8 @@ REPORT, PAGE = "report.json", "report.md"
 STATUSES = ("scored", "unparsed", "skipped", "failed", MISSING)
 TOLD = ("unparsed", "failed", MISSING)
 """Whose ids a report lists, with what was wrong."""
+
+COSTLY = "no interval: texts would have to be scored hundreds of times"
 
 MOST_SHOWN = 20
 """Of these on the page for people."""
@@ -89,6 +92,7 @@ def _part(evaluation: Evaluation, limit: int | None) -> dict[str, Any]:
     rule = benchmark.rules[evaluation.rule]
     outcomes = evaluation.outcomes
     figures = benchmark.figures(evaluation.items, outcomes, evaluation.rule)
+    drawn = resampled(benchmark, evaluation.items, outcomes, evaluation.rule, figures, seed=terms["seed"])
     return {
         "title": benchmark.title,
         "reference": benchmark.reference,
@@ -104,7 +108,7 @@ def _part(evaluation: Evaluation, limit: int | None) -> dict[str, Any]:
         "told": {
             status: {id: rows[id]["note"] for id in evaluation.asked if rows[id]["status"] == status} for status in TOLD
         },
-        "figures": [_figure(figure, outcomes) for figure in figures],
+        "figures": [_figure(figure, drawn.get(figure.name) or interval_of(figure, outcomes)) for figure in figures],
         "scores": {id: dict(outcome.scores) for id, outcome in outcomes.items()},
     }
 
@@ -129,8 +133,7 @@ def _cost(evaluation: Evaluation) -> dict[str, float | int]:
 # --- figures ----------------------------------------------------------------------------------------------------------
 
 
-def _figure(figure: Figure, outcomes: Mapping[str, Outcome]) -> dict[str, Any]:
-    found = interval_of(figure, outcomes)
+def _figure(figure: Figure, found: Interval | None) -> dict[str, Any]:
     return {
         "name": figure.name,
         "value": figure.value if math.isfinite(figure.value) else None,
@@ -139,12 +142,12 @@ def _figure(figure: Figure, outcomes: Mapping[str, Outcome]) -> dict[str, Any]:
         "metric": figure.metric,
         "scale": figure.scale,
         "entries": figure.entries,
-        "note": figure.note,
+        "note": COSTLY if figure.is_costly else figure.note,
     }
 
 
 def interval_of(figure: Figure, outcomes: Mapping[str, Outcome]) -> Interval | None:
-    """With 95 % confidence, over items, in the scale of the figure; None where it is no mean over items, or over too few of them.
+    """With 95 % confidence, over items, in the scale of the figure; None where it is over too few items, or no mean over items.
 
     Wilson's for a share of right answers in one group; the normal approximation otherwise. Scores of answers lie in [0, 1].
     """

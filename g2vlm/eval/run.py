@@ -23,6 +23,7 @@ from typing import Any
 import torch
 
 from g2vlm.atomic import append_line, read_lines, write_whole
+from g2vlm.eval.benchmarks.asking import reply_of
 from g2vlm.eval.benchmarks.base import CORRECTED, Benchmark, Item, ListsFrames, Outcome, QuestionItem
 from g2vlm.eval.benchmarks.prediction import Prediction
 from g2vlm.eval.protocol import About, Absent, System, output_of, require_fits
@@ -42,7 +43,8 @@ MISSING = "missing"
 Row = Mapping[str, Any]
 """A line of the log: id, kind, prompt, prediction, parsed, truth, scores, status, note, seconds, memory (peak of the process, bytes).
 
-prediction: the raw answer; None of a reconstruction. A log of answers can be scored again, under another rule: `g2vlm eval score`.
+prediction: the raw answer, with whatever else a reply may say (`Reply.as_record`); None of a reconstruction. A log of answers can be
+scored again, under another rule: `g2vlm eval score`.
 """
 
 
@@ -183,7 +185,7 @@ def sampled(benchmark: Benchmark[Any], item: Item, system: System, rule: str) ->
         "id": item.id,
         "kind": outcome.kind,
         "prompt": item.prompt if is_question else None,
-        "prediction": output if is_question else None,
+        **(reply_of(output).as_record() if is_question else {"prediction": None}),
         "parsed": outcome.extracted,
         "truth": item.published_answer,
         "scores": dict(outcome.scores),

@@ -1,4 +1,5 @@
 import json
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -15,11 +16,13 @@ from g2vlm.eval.adapters import (
     load_stock,
     named,
 )
+from g2vlm.eval.benchmarks.asking import Reply
 from g2vlm.eval.benchmarks.base import Item, QuestionItem
 from g2vlm.eval.protocol import Absent, Answers, Reconstructs
 from g2vlm.hub import load
 from g2vlm.loading import load as load_any
 from g2vlm.pathway_config import NoPathway
+from g2vlm.pictures import Photo
 
 
 @pytest.fixture(scope="module")
@@ -49,6 +52,31 @@ def test_a_system_line_goes_before_the_pictures(items):
     assert Model(predictor).answer(item) == predictor.answer(messages=chat, max_new_tokens=8).text
 
 
+@dataclass(frozen=True)
+class Sized(Item):
+    """Shown at a size of its own."""
+
+    size: tuple[int, int] = (56, 70)
+    is_sized: bool = True  # pyright: ignore[reportIncompatibleMethodOverride]
+
+    def seen(self, max_frames: int) -> list[Photo]:
+        return [Photo("a", np.zeros((*self.size, 3), np.uint8))]
+
+    def missing(self) -> None:
+        return None
+
+
+def test_what_has_a_size_is_seen_at_that_size(monkeypatch):
+    predictor, asked = load(), []
+    monkeypatch.setattr(predictor, "reconstruct", lambda photos, **options: asked.append(options["resolution"]))
+    model = Model(predictor)
+    for size in ((56, 70), (70, 56)):
+        model.reconstruct(Sized("a", "b", (), {}, size))
+    model.reconstruct(Sized("a", "b", (), {}, is_sized=False))
+    sides = {"long_side": [70, 70]}.get(predictor.model.config.view_resize, [70, 56])
+    assert asked == [*sides, None]
+
+
 def test_text_alone_needs_no_picture(items, tmp_path):
     nowhere = QuestionItem("a", "b", (tmp_path / "not_there.png",), {}, items[0].prompt)
     system = TextOnly(load())
@@ -56,6 +84,17 @@ def test_text_alone_needs_no_picture(items, tmp_path):
     assert system.about.settings["media"] == "withheld"
     with pytest.raises(Absent, match=r"not_there\.png"):
         Model(load()).answer(nowhere)
+
+
+def test_typical_sizes_are_said_before_the_question(items):
+    predictor = load()
+    chair = QuestionItem("a", "b", (), {"question": "How long is the chair?"}, "How long is the chair?")
+    system = TextOnly(predictor, tells_sizes=True)
+    said = "The longest side of a typical chair is about 90 cm.\nHow long is the chair?"
+    assert system.answer(chair) == predictor.answer_blindly([said], max_new_tokens=16)[0]
+    assert system.answer(items[0]) == TextOnly(predictor).answer(items[0])  # names no thing
+    assert len(str(system.about.settings["typical_sizes"])) == 64
+    assert "typical_sizes" not in TextOnly(predictor).about.settings
 
 
 def test_a_stock_model_answers_by_its_own_template(items, tmp_path):
@@ -94,17 +133,41 @@ def write_lines(file: Path, *rows: object) -> Path:
 def test_recorded_answers_are_given_by_id(items, tmp_path):
     file = write_lines(tmp_path / "a.jsonl", {"id": "sum_0", "prediction": "1"}, {"id": "other", "prediction": "2"})
     system = RecordedAnswers(file)
-    assert system.answer(items[0]) == "1"
+    assert system.answer(items[0]) == Reply("1")
     assert system.unknown(items) == ["other"]
     with pytest.raises(Absent, match="no prediction in"):
         system.answer(items[1])
 
 
-@pytest.mark.parametrize("value", [float("nan"), None, 3, ["a"]])
+@pytest.mark.parametrize("value", [float("nan"), 3, ["a"]])
 def test_a_recorded_answer_that_is_no_text_is_unusable(items, tmp_path, value):
     system = RecordedAnswers(write_lines(tmp_path / "a.jsonl", {"id": "sum_0", "prediction": value}))
     with pytest.raises(ValueError, match="and no text"):
         system.answer(items[0])
+
+
+def test_recorded_answers_may_say_more_than_a_text(items, tmp_path):
+    rows = [
+        {"id": "sum_0", "prediction": "1", "answer_top10": ["1", "one"], "judge_reply": None},
+        {"id": "sum_1", "prediction": None, "judge_reply": "Your mark: 5"},
+        {"id": "sum_2", "prediction": "3", "judge_reply": 5},
+    ]
+    system = RecordedAnswers(write_lines(tmp_path / "a.jsonl", *rows))
+    assert system.answer(items[0]) == Reply("1", ranked=("1", "one"))
+    assert system.answer(items[1]) == Reply(None, judgement="Your mark: 5")
+    with pytest.raises(ValueError, match="judge_reply is 5 and no text"):
+        system.answer(items[2])
+
+
+def test_what_was_missing_in_a_log_is_no_answer(items, tmp_path):
+    rows = [
+        {"id": "sum_0", "prediction": "1", "status": "scored"},
+        {"id": "sum_1", "prediction": None, "status": "missing"},
+    ]
+    system = RecordedAnswers(write_lines(tmp_path / "samples.jsonl", *rows))
+    assert system.count == 1
+    with pytest.raises(Absent, match="no prediction in"):
+        system.answer(items[1])
 
 
 @pytest.mark.parametrize(

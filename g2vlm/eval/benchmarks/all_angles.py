@@ -70,6 +70,7 @@ ALL_ANGLES_BENCH = QuestionBenchmark(
     licence="as ch-chenyu/All-Angles-Bench says; Ego-Exo4D and EgoHumans pictures",
     layout="the hub's ch-chenyu/All-Angles-Bench, with Ego-Exo4D's pictures extracted by its scripts:\n"
     "  data.json\n  data/<folder>/<camera>.png",
+    ids="the column index, as text",
     files=("data.json", "*.json", "*.jsonl"),
     item_of=item_of,
     rules=named(

@@ -17,6 +17,10 @@ Outcomes = Mapping[str, Outcome]
 """Outcomes by the id of their item."""
 
 
+RANKED, JUDGEMENT = "answer_top10", "judge_reply"
+"""Columns beside `prediction`, under the names of those who publish them: ScanQA and OpenEQA."""
+
+
 @dataclass(frozen=True)
 class Reply:
     """What was answered. text: None where nothing was. ranked: all answers of a model that ranks them, best first.
@@ -28,6 +32,30 @@ class Reply:
     ranked: tuple[str, ...] = ()
     judgement: str | None = None
 
+    def as_record(self) -> dict[str, Any]:
+        """As a line of recorded answers says it, see `recorded_reply`."""
+        more = {RANKED: [*self.ranked] or None, JUDGEMENT: self.judgement}
+        return {"prediction": self.text} | {name: value for name, value in more.items() if value is not None}
+
+
+def recorded_reply(record: Mapping[str, Any]) -> Reply:
+    """What a line of recorded answers says: `prediction`, and where there are such columns `answer_top10` and `judge_reply`.
+
+    ValueError for what is neither text nor null.
+    """
+    text, ranked, judgement = record["prediction"], record.get(RANKED) or [], record.get(JUDGEMENT)
+    for name, said in (("the prediction", text), (JUDGEMENT, judgement)):
+        if not isinstance(said, str | None):
+            raise ValueError(f"{name} is {said!r} and no text")  # noqa: TRY004, a file and no type is wrong
+    if not isinstance(ranked, list) or not all(isinstance(each, str) for each in ranked):
+        raise ValueError(f"{RANKED} is {ranked!r} and no list of texts")
+    return Reply(text, tuple(ranked), judgement)
+
+
+def reply_of(output: str | Reply | None) -> Reply:
+    """Models say a text, recorded answers may say more."""
+    return output if isinstance(output, Reply) else Reply(output)
+
 
 Scorer = Callable[[QuestionItem, Reply], Outcome]
 Aggregator = Callable[[Sequence[Item], Outcomes], list[Figure]]
@@ -35,10 +63,11 @@ Aggregator = Callable[[Sequence[Item], Outcomes], list[Figure]]
 
 @dataclass(frozen=True)
 class QuestionRule(Rule):
-    """score: what a reply is worth. figures: the numbers over many."""
+    """score: what a reply is worth. figures: the numbers over many. is_null_scored: whether it says what an answer of null is worth."""
 
     score: Scorer = field(kw_only=True, repr=False)
     figures: Aggregator = field(kw_only=True, repr=False)
+    is_null_scored: bool = field(default=False, kw_only=True)
 
 
 def named(*rules: QuestionRule, public: str) -> dict[str, QuestionRule]:
@@ -51,8 +80,9 @@ def named(*rules: QuestionRule, public: str) -> dict[str, QuestionRule]:
 class QuestionBenchmark:
     """A benchmark of questions; see `base.Benchmark`.
 
-    files: patterns below the data folder; the first that matches anything holds the rows. item_of: an item from a row, the folder and the
-    number of the row; None for a row that is not asked here, BadRow for what cannot be used.
+    files: patterns below the data folder; the first that matches anything holds the rows; one such file will do, its folder then holds the
+    media. item_of: an item from a row, the folder and the number of the row; None for a row that is not asked here, BadRow for what cannot
+    be used. ids: how an item's id follows from its row, for those who record answers.
     """
 
     name: str
@@ -60,13 +90,14 @@ class QuestionBenchmark:
     reference: str
     licence: str
     layout: str
+    ids: str
     files: tuple[str, ...]
     item_of: Callable[[Row, Path, int], QuestionItem | None] = field(repr=False)
     rules: Mapping[str, QuestionRule] = field(repr=False)
     parser_version: int = 1
 
     def items(self, data: Path) -> list[QuestionItem]:
-        paths = self._paths(data)
+        paths, data = ([data], data.parent) if data.is_file() else (self._paths(data), data)
         found: dict[str, QuestionItem] = {}
         for path in paths:
             rows = rows_of(path)
@@ -92,9 +123,12 @@ class QuestionBenchmark:
         raise ValueError(f"{data}: holds none of {', '.join(self.files)}; wanted is\n{self.layout}")
 
     def score(self, item: Item, output: str | Reply | None, rule: str = CORRECTED) -> Outcome:
-        reply = output if isinstance(output, Reply) else Reply(output)
+        reply, chosen = reply_of(output), self._rule(rule)
         assert isinstance(item, QuestionItem), item
-        return self._rule(rule).score(item, reply)
+        if reply.text is None and not chosen.is_null_scored:
+            note = f"the prediction is null, and rule {chosen.name} says nothing of that"
+            return Outcome(item.kind, "failed", {"score": 0.0}, note=note)
+        return chosen.score(item, reply)
 
     def figures(self, items: Sequence[Item], outcomes: Outcomes, rule: str = CORRECTED) -> list[Figure]:
         return self._rule(rule).figures(items, outcomes)

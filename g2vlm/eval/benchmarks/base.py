@@ -108,7 +108,8 @@ class Figure:
     name: "overall", "micro", "groups/around"; value: in the scale that is usual for it (a public rule keeps its harness's).
     count: outcomes that went into it. entries: where the figure is a mean over entries of the mean over kinds of the mean over items of
     `metric`, times `scale`: ids of its items as [entries][kinds][items], from which intervals and paired differences are taken; None
-    where it is not such a mean. note: why there is no number; the value is NaN then, and never 0.
+    where it is not such a mean. note: why there is no number; the value is NaN then, and never 0. is_costly: takes too long to be
+    computed hundreds of times on resampled items; it has no interval then.
     """
 
     name: str
@@ -118,6 +119,7 @@ class Figure:
     scale: float = 1.0
     entries: Sequence[Sequence[Sequence[str]]] | None = field(default=None, repr=False)
     note: str | None = None
+    is_costly: bool = False
 
 
 @dataclass(frozen=True)
@@ -134,6 +136,8 @@ Output_contra = TypeVar("Output_contra", contravariant=True)
 class Benchmark(Protocol[Output_contra]):
     """name: as on the command line. title, reference, licence: for people. layout: how to lay out the files, as text for `--help` and errors.
 
+    ids: how the id of an item follows from the data, for those who record outputs.
+
     rules: by name; `corrected` is among them and is the default. parser_version: raised by hand whenever a rule changes what it returns.
     """
 
@@ -147,6 +151,8 @@ class Benchmark(Protocol[Output_contra]):
     def licence(self) -> str: ...
     @property
     def layout(self) -> str: ...
+    @property
+    def ids(self) -> str: ...
     @property
     def rules(self) -> Mapping[str, Rule]: ...
     @property

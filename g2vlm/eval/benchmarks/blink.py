@@ -115,6 +115,7 @@ BLINK_SPATIAL = QuestionBenchmark(
   Multi-view_Reasoning/val-*.parquet, Relative_Depth/…, Spatial_Relation/…     as on the hub (BLINK-Benchmark/BLINK)
   pictures/                         is made from the parquet files when they are read first
 or DATA/val.jsonl with the same columns and paths of pictures from DATA under image_1 to image_4""",
+    ids="the column idx, as in val_Relative_Depth_7",
     files=("*/val-*.parquet", "val.jsonl"),
     item_of=item_of,
     rules=RULES,

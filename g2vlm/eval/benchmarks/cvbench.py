@@ -104,6 +104,7 @@ CV_BENCH = QuestionBenchmark(
     reference="Tong et al., Cambrian-1, 2024, arXiv 2406.16860",
     licence="as nyu-visionx/CV-Bench says; pictures of ADE20K, COCO and Omni3D",
     layout="the hub's nyu-visionx/CV-Bench:\n  test_2d.parquet\n  test_3d.parquet",
+    ids="the column idx, as text",
     files=("test*.parquet", "*/test*.parquet", "*.parquet", "*.jsonl"),
     item_of=item_of,
     rules=named(

@@ -113,6 +113,7 @@ MINDCUBE = QuestionBenchmark(
     layout="""DATA/
   raw/MindCube_tinybench.jsonl      of data.zip (MLL-Lab/MindCube); or MindCube.jsonl, without raw/ as well
   other_all_image/…                 its pictures""",
+    ids="the column id",
     files=("raw/MindCube_tinybench.jsonl", "MindCube_tinybench.jsonl", "raw/MindCube.jsonl", "MindCube.jsonl"),
     item_of=item_of,
     rules=RULES,

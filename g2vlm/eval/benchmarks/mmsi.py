@@ -49,6 +49,7 @@ MMSI_BENCH = QuestionBenchmark(
     reference="Yang et al., MMSI-Bench, 2025, arXiv 2505.23764",
     licence="CC BY-NC 4.0",
     layout="the hub's RunsenXu/MMSI-Bench:\n  MMSI_Bench.parquet",
+    ids="the column id, as text",
     files=("MMSI_Bench.parquet", "*.parquet", "*/*.parquet", "*.jsonl"),
     item_of=item_of,
     rules=named(

@@ -146,6 +146,7 @@ OMNISPATIAL = QuestionBenchmark(
     layout="""DATA/
   data.json                         of the test split (qizekun/OmniSpatial)
   Complex_Logic/12.png, Dynamic_Reasoning/… Perspective_Taking/… Spatial_Interaction/…     its pictures""",
+    ids="task_type and id, as in Dynamic_Reasoning_12_3",
     files=("data.json", "data.jsonl"),
     item_of=item_of,
     rules=RULES,

@@ -112,13 +112,21 @@ RULES = named(
         "the whole answer is judged, and a judge's mark is read however it is written",
         score=corrected,
         figures=figures,
+        is_null_scored=True,
     ),
-    QuestionRule("exact_match", "no judge; no published number is made so", score=exact_match, figures=figures),
+    QuestionRule(
+        "exact_match",
+        "no judge; no published number is made so",
+        score=exact_match,
+        figures=figures,
+        is_null_scored=True,
+    ),
     QuestionRule(
         "public_official_without_judge",
         "facebookresearch/open-eqa cfa3fce, evaluate-predictions.py, main, and openeqa/evaluation/llm_match.py, parse_score",
         score=public,
         figures=figures,
+        is_null_scored=True,
     ),
     public="public_official_without_judge",
 )
@@ -131,6 +139,7 @@ OPENEQA = QuestionBenchmark(
     layout="""DATA/
   open-eqa-v0.json                  as published
   frames/scannet-v0/002-scannet-scene0709_00/*.png     frames by episode history""",
+    ids="the column question_id",
     files=("open-eqa-v0.json",),
     item_of=item_of,
     rules=RULES,

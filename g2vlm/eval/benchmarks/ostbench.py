@@ -297,6 +297,7 @@ OST_BENCH = OstBenchmark(
     reference="Lin et al., OST-Bench, 2025, arXiv 2507.07984",
     licence="CC BY-NC 4.0; pictures of ScanNet, Matterport3D and ARKitScenes",
     layout="the hub's rbler/OST-Bench, its archive unpacked as images:\n  OST_bench.json\n  images/<scan_id>/<picture>.jpg",
+    ids="scan_id and turn_id, as in scene0000_00_3",
     files=("OST_bench.json", "*.json", "*.jsonl"),
     item_of=item_of,
     rules=named(

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from g2vlm.eval.answers import choice_of, number_of
-from g2vlm.eval.benchmarks.asking import graded, ids_by, kind_of, mean_figure, with_metric
+from g2vlm.eval.benchmarks.asking import Reply, graded, ids_by, kind_of, mean_figure, reply_of, with_metric
 from g2vlm.eval.benchmarks.base import CORRECTED, Figure, Item, Outcome, QuestionItem, Rule
 from g2vlm.eval.questions import LONGEST_ANSWER, entries_of, held_out, score_of
 from g2vlm.pictures import Photo
@@ -39,6 +39,7 @@ class RoomQuestions:
     reference = "g2vlm.data.questions"
     licence = "made by this package"
     layout = "No data: rooms are rendered, the same ones every time."
+    ids = "the room's seed and the kind of question, as in the log of any run"
     rules: Mapping[str, Rule] = field(
         default_factory=lambda: {CORRECTED: Rule(CORRECTED, "g2vlm.eval.questions.evaluate")}, init=False
     )
@@ -61,11 +62,13 @@ class RoomQuestions:
             for question in quiz.questions
         ]
 
-    def score(self, item: Item, output: str, rule: str = CORRECTED) -> Outcome:
-        answer, options = item.row["answer"], item.row["options"]
-        number = number_of(output)
-        said = choice_of(output, options) if options else None if number is None else f"{number:g}"
-        return graded(item, said, score_of(output, answer, options))
+    def score(self, item: Item, output: str | Reply, rule: str = CORRECTED) -> Outcome:
+        answer, options, text = item.row["answer"], item.row["options"], reply_of(output).text
+        if text is None:
+            return Outcome(item.kind, "failed", {"score": 0.0}, note="the prediction is null and no text")
+        number = number_of(text)
+        said = choice_of(text, options) if options else None if number is None else f"{number:g}"
+        return graded(item, said, score_of(text, answer, options))
 
     def figures(self, items: Sequence[Item], outcomes: Mapping[str, Outcome], rule: str = CORRECTED) -> list[Figure]:
         """In percent. overall: the mean over kinds, the directions together as one of them."""

@@ -142,7 +142,9 @@ def text_figures(items: Sequence[Item], by_class: Mapping[str, list[str]], outco
     made = []
     for prefix, ids in by_class.items():
         scores = caption_scores({id: said[id][0] for id in ids}, {id: truths[id] for id in ids})
-        made += [Figure(prefix + name, 100 * scores.overall[name], len(ids), name, 100.0) for name in names]
+        made += [
+            Figure(prefix + name, 100 * scores.overall[name], len(ids), name, 100.0, is_costly=True) for name in names
+        ]
     return made
 
 
@@ -156,6 +158,7 @@ def scanqa(lemma: Lemma | None = None) -> QuestionBenchmark:
         layout="""DATA/
   ScanQA_v1.0_val.json              as published; the test splits come without answers
   video/scene0011_00.mp4            photos of the ScanNet scenes; a folder of frames of that name will do""",
+        ids="the column question_id",
         files=("ScanQA_v1.0_val.json",),
         item_of=item_of,
         rules=named(

@@ -97,6 +97,12 @@ class SceneBenchmark:
     reach: float = 0.1
     parser_version: int = 1
 
+    @property
+    def ids(self) -> str:
+        if self.has_single_pictures:
+            return "SEQUENCE/PICTURE without its suffix"
+        return "the name of the sequence"
+
     def items(self, data: Path) -> list[SceneItem]:
         """All items. `frames.json` in the folder, else the shipped list, else the rule says which frames they show."""
         if not data.is_dir():

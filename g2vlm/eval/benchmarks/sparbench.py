@@ -211,6 +211,7 @@ SPAR_BENCH = QuestionBenchmark(
     reference="Zhang et al., From Flatland to Space, 2025, arXiv 2503.22976",
     licence="as jasonzhango/SPAR-Bench says; ScanNet, ScanNet++ and Structured3D pictures are for research",
     layout="the hub's jasonzhango/SPAR-Bench, or a small version of it:\n  data/test-00000-of-00004.parquet and so on",
+    ids="the column id, as text",
     files=("data/test-*.parquet", "test-*.parquet", "*.parquet", "*.jsonl"),
     item_of=item_of,
     rules=named(

@@ -148,6 +148,7 @@ SQA3D = QuestionBenchmark(
   v1_balanced_questions_test_scannetv2.json            as published
   v1_balanced_sqa_annotations_test_scannetv2.json      answers, beside it
   video/scene0011_00.mp4            photos of the ScanNet scenes; a folder of frames of that name will do""",
+    ids="the column question_id, as text",
     files=("v1_balanced_questions_test_scannetv2.json", "test.jsonl"),
     item_of=item_of,
     rules=RULES,

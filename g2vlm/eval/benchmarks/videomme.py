@@ -98,6 +98,7 @@ VIDEO_MME = QuestionBenchmark(
     licence="as BradyFU/Video-MME says: for academic research only",
     layout="the hub's lmms-lab/Video-MME, its archives unpacked:\n"
     "  videomme/test-00000-of-00001.parquet\n  data/<videoID>.mp4",
+    ids="the column question_id",
     files=("videomme/test-*.parquet", "test-*.parquet", "*.parquet", "*.jsonl"),
     item_of=item_of,
     rules=named(

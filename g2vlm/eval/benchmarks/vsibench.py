@@ -233,6 +233,7 @@ VSIBENCH = QuestionBenchmark(
   test.jsonl, or test-*.parquet     as on the hub (nyu-visionx/VSI-Bench)
   scannet/scene0011_00.mp4          videos by data set and scene; a folder of frames of that name will do
   scannetpp/… arkitscenes/…""",
+    ids="the column id; the number of the row, from 0, where there is none",
     files=("test.jsonl", "test-*.parquet", "data/test-*.parquet"),
     item_of=item_of,
     rules=RULES,

@@ -1,5 +1,6 @@
 import json
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -18,6 +19,7 @@ from g2vlm.eval.benchmarks.asking import (
     mean_figure,
     means,
     named,
+    recorded_reply,
 )
 from g2vlm.eval.benchmarks.base import Outcome, QuestionItem
 
@@ -46,6 +48,7 @@ def quiz() -> QuestionBenchmark:
         "",
         "",
         "DATA/quiz.json",
+        "the column id",
         ("quiz.json", "*.jsonl", "*.parquet"),
         asked,
         named(*rules, public="public_x"),
@@ -97,10 +100,10 @@ def test_a_rule_has_a_name_and_public_is_another_name_of_one(quiz):
         quiz.score(item("a"), "B", "best")
 
 
-def test_a_reply_may_be_text_a_record_or_nothing(quiz):
+def test_a_reply_may_be_text_a_record_or_empty(quiz):
     assert quiz.score(item("a"), "right").scores == {"score": 1}
     assert quiz.score(item("a"), Reply("B")).scores == {"score": 1}
-    for nothing in (None, "", Reply(None)):
+    for nothing in ("", Reply("")):
         assert quiz.score(item("a"), nothing).status == "unparsed"
         assert quiz.score(item("a"), nothing).scores == {"score": 0}
         assert quiz.score(item("a"), nothing, "public").scores == {"score": 0}
@@ -154,3 +157,37 @@ def test_a_column_of_another_type_is_named():
 def test_rows_of_json_lines_are_read_too(quiz, tmp_path):
     (tmp_path / "all.jsonl").write_text("\n".join(json.dumps({"id": id, "kind": "k"}) for id in "ab"))
     assert len(quiz.items(tmp_path)) == 2
+
+
+def test_one_file_is_enough_and_its_media_lie_beside_it(quiz, tmp_path):
+    for folder in ("here", "there"):
+        (tmp_path / folder).mkdir()
+    json_list(tmp_path / "here" / "any name.json", [{"id": "b", "kind": "k"}])
+    parquet(tmp_path / "there" / "test.parquet", [{"id": "c", "kind": "k"}])
+    assert [each.id for each in quiz.items(tmp_path / "here" / "any name.json")] == ["b"]
+    assert [each.id for each in quiz.items(tmp_path / "there" / "test.parquet")] == ["c"]
+    seen = []
+    watching = replace(quiz, item_of=lambda row, data, index: seen.append(data) or asked(row, data, index))
+    watching.items(tmp_path / "here" / "any name.json")
+    assert seen == [tmp_path / "here"]
+
+
+def test_null_is_a_failure_unless_the_rule_says_what_it_is_worth(quiz):
+    outcome = quiz.score(item("a"), None)
+    assert (outcome.status, outcome.scores) == ("failed", {"score": 0.0})
+    assert outcome.note == "the prediction is null, and rule corrected says nothing of that"
+    told = QuestionRule(
+        "told", "", score=lambda item, reply: graded(item, None, 1.0), figures=means, is_null_scored=True
+    )
+    assert replace(quiz, rules={"told": told}).score(item("a"), None, "told").scores == {"score": 1.0}
+
+
+@pytest.mark.parametrize("reply", [Reply("a"), Reply(None, judgement="5"), Reply("a", ("a", "b"))])
+def test_a_reply_survives_its_record(reply):
+    assert recorded_reply(reply.as_record()) == reply
+    assert None not in [value for name, value in reply.as_record().items() if name != "prediction"]
+
+
+def test_a_ranking_that_is_no_list_of_texts_is_refused():
+    with pytest.raises(ValueError, match=r"answer_top10 is \[1\] and no list of texts"):
+        recorded_reply({"prediction": "1", "answer_top10": [1]})

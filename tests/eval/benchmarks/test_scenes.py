@@ -1,11 +1,9 @@
-import json
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
 from perfect import perfect, perfect_room
-from rooms import Room, millimetres, save, write
+from rooms import lay_out, save
 
 from g2vlm.data.samples import BadSample
 from g2vlm.eval.benchmarks.base import Outcome
@@ -20,21 +18,6 @@ LONG = (
     "euroc_stereo_0",
     "middlebury_motorcycle_stereo",
 )
-
-
-def lay_out(room: Room, folder: Path, name: str = "room", **changes) -> Path:
-    """A scene as our exchange format has it; centres at whole pixels, millimetres."""
-    camera = room.intrinsics[[0, 1, 0, 1], [0, 1, 2, 2]] - [0, 0, 0.5, 0.5]
-    frames = []
-    for view, pose in enumerate(room.poses):
-        save(folder / name / "images" / f"{view}.png", room.images[view])
-        save(folder / name / "depth" / f"{view}.png", millimetres(room.depth[view]))
-        size = {"width": 64, "height": 48}
-        frame = {"image": f"images/{view}.png", "depth": f"depth/{view}.png", **size}
-        frames.append(frame | {"intrinsics": camera.tolist(), "T_world_camera": pose.tolist()} | changes)
-    record = {"scene": name, "metric_scale": True, "ordering": "video", "license": {}, "frames": frames}
-    write(folder / name / "scene.json", json.dumps(record))
-    return folder
 
 
 @pytest.fixture
@@ -258,3 +241,20 @@ def test_the_truth_of_real_scenes_is_perfect_at_any_scale(shared, rule):
     assert found["focal"] == (0, 5)
     # Millimetres of a motorcycle that fills metres; the release resizes points across edges.
     assert found["chamfer"][0] < {"corrected": 1e-6, "g2vlm-release": 0.2}[rule]
+
+
+# ---- what a rule says of the pictures
+
+
+def test_pictures_are_shown_as_stored_unless_the_rule_says_a_size(item):
+    assert not item.is_sized
+    assert item.under(SCENES.rules["corrected"]) is item
+    assert [photo.size for photo in item.seen(1)] == [(48, 64)] * 4  # all of them: a limit is of videos
+
+
+def test_the_release_stretches_pictures_to_its_width_and_whole_patches(item):
+    shown = item.under(SCENES.rules["g2vlm-release"])
+    assert shown.is_sized
+    assert [photo.size for photo in shown.seen(1)] == [(56, 70)] * 4
+    assert [photo.name for photo in shown.seen(1)] == [photo.name for photo in item.seen(1)]
+    assert shown == item  # what is asked, and so the hash of the questions, is the same
