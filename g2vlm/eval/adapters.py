@@ -169,7 +169,9 @@ class RecordedAnswers:
             raise ValueError(f'{file} holds no answer; write one {{"id": ..., "prediction": ...}} a line')
         for number, row in enumerate(rows, start=1):
             if not isinstance(row, dict):
-                raise ValueError(f'{file}:{number}: is no object but {row!r}; write {{"id": ..., "prediction": ...}}')
+                raise ValueError(  # noqa: TRY004, a file and no type is wrong
+                    f'{file}:{number}: is no object but {row!r}; write {{"id": ..., "prediction": ...}}'
+                )
             if absent := [name for name in ("id", "prediction") if name not in row]:
                 raise ValueError(f"{file}:{number}: no {absent[0]!r} among {', '.join(row)}; rename the column")
         twice = [id for id, count in Counter(str(row["id"]) for row in rows).items() if count > 1]
