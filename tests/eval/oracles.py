@@ -3,7 +3,7 @@
 FOLDER holds folders with annotations.jsonl, predictions.jsonl and expected.json, or is one. Every variant named there is scored by our
 rule of that name, or by the nearest of those that say they do the same (see `rules_of`); one line says the worst difference of each. A
 variant or a benchmark without a rule is a failure, and so is a folder that cannot be read. `intent` variants say how often our careful
-reader agrees with a person, which is no failure.
+reader agrees with a person, which is no failure. Folders of arrays are compared as `oracles_geometry.py` says.
 """
 
 import argparse
@@ -29,6 +29,7 @@ from g2vlm.eval.benchmarks.questions import QUESTIONS
 from g2vlm.eval.benchmarks.scanqa import scanqa
 from g2vlm.eval.metrics.answers import THRESHOLDS
 from g2vlm.eval.metrics.captions import METEOR, caption_scores, has_java, has_pycocoevalcap, tokenized
+from tests.eval.oracles_geometry import arrays_of, best_attempts, numbers_of
 
 TOLERANCE = 1e-6
 METEOR_TOLERANCE = 1e-4
@@ -238,7 +239,8 @@ def compare_folder(folder: Path) -> Iterator[Comparison]:
         return
     case = read_case(folder)
     if isinstance(case, str):
-        yield Comparison(folder.name, faults=[case])
+        numbers = [*geometry(folder)]
+        yield from numbers or [Comparison(folder.name, faults=[case])]
         return
     for variant, expected in case.expected["variants"].items():
         yield compare_variant(case, variant, expected)
@@ -615,6 +617,31 @@ def tags_of(*places: Json) -> list[Any]:
 
 OTHERS: dict[str, Callable[[Path], Iterator[Comparison]]] = {"thinkingstrip": thinking_strip}
 """Folders that hold something else than replies to a benchmark's questions, by name, as letters and digits."""
+
+
+def geometry(folder: Path) -> Iterator[Comparison]:
+    """Numbers about arrays; a number that no way of ours gives is a fault. Nothing for a folder without arrays."""
+    expected = json.loads((folder / "expected.json").read_text())
+    described = expected.get("cases", {})
+    for variant, theirs in expected["variants"].items():
+        places = {
+            case: described.get(case) if isinstance(described, dict) else None for case in theirs.get("items", {})
+        }
+        arrays = {case: arrays_of(folder, case, place) for case, place in places.items()}
+        if not any(arrays.values()):
+            return
+        found = Comparison(f"{folder.name} {variant}")
+        cases = {case: (arrays[case], numbers_of(item)) for case, item in theirs["items"].items()}
+        wanted = [(case, name) for case, (_, numbers) in cases.items() for name in numbers]
+        found.count = len(wanted)
+        for attempt in best_attempts(cases, TOLERANCE):
+            found.worst = max(found.worst, *attempt.differences.values())
+            found.notes.append(f"{len(attempt.differences)} by {attempt.kind.values.__name__}{attempt.way}")
+            wanted = [where for where in wanted if where not in attempt.differences]
+        found.faults += [f"{case} {name}: no way of ours gives this" for case, name in wanted]
+        if not found.count:
+            found.faults.append("no number is expected")
+        yield found
 
 
 def compare_all(folder: Path) -> list[Comparison]:
