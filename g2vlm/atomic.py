@@ -60,9 +60,11 @@ def append_line(file: Path, line: str) -> None:
         os.close(descriptor)
 
 
-def read_lines(file: Path) -> list[dict[str, Any]]:
-    """The objects of JSON lines, in order; a last line without an end (the disk was full) is left out."""
-    *lines, _unfinished = file.read_bytes().split(b"\n")  # a kill may have cut a character in two
+def read_lines(file: Path, *, is_log: bool = True) -> list[dict[str, Any]]:
+    """The objects of JSON lines, in order. is_log: a last line without an end (the disk was full) is left out; others write such lines."""
+    *lines, last = file.read_bytes().split(b"\n")  # a kill may have cut a character in two
+    if not is_log and last.strip():
+        lines.append(last)
     rows = []
     for number, line in enumerate(lines, start=1):
         try:

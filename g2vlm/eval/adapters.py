@@ -175,10 +175,14 @@ class RecordedAnswers:
     """
 
     def __init__(self, file: Path) -> None:
-        rows = read_lines(file)
+        rows = read_lines(file, is_log=False)
         if not rows:
             raise ValueError(f'{file} holds no answer; write one {{"id": ..., "prediction": ...}} a line')
         for number, row in enumerate(rows, start=1):
+            if not isinstance(row, dict):
+                raise ValueError(  # noqa: TRY004, a file and no type is wrong
+                    f'{file}:{number}: is no object but {row!r}; write {{"id": ..., "prediction": ...}}'
+                )
             if absent := [name for name in ("id", "prediction") if name not in row]:
                 raise ValueError(f"{file}:{number}: no {absent[0]!r} among {', '.join(row)}; rename the column")
         twice = [id for id, count in Counter(str(row["id"]) for row in rows).items() if count > 1]

@@ -230,8 +230,8 @@ def _number(reply: str, found: Sequence[re.Match[str]]) -> float | None:
         gap = reply[found[0].end() : found[1].start()]
         second = _value(found[1])
         if gap == "/" and second and len(found) == 2:
-            return first / second
-        if JOINED.fullmatch(gap):
+            first /= second
+        elif JOINED.fullmatch(gap):
             return None
     return first if first is not None and math.isfinite(first) else None
 
@@ -242,7 +242,7 @@ def _value(found: re.Match[str]) -> float | None:
         if re.fullmatch(r"[-+]?\d+,\d{1,2}|[-+]?\d+,\d{4,}", digits):
             return float(digits.replace(",", "."))
         return float(re.sub("[,_]", "", digits))
-    words = found["words"].lower()
+    words = " ".join(found["words"].lower().split())
     if words == "half":
         return 0.5
     if words.endswith("dozen"):

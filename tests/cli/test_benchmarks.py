@@ -81,6 +81,13 @@ def test_what_is_wrong_with_predictions_is_named_and_counted(run, data, tmp_path
     assert "are for no item, and were left out: sum_99" in outcome.out
 
 
+def test_a_last_answer_without_an_end_of_line_counts(run, data, tmp_path):
+    file = answers(tmp_path / "a.jsonl")
+    file.write_bytes(file.read_bytes().rstrip(b"\n"))
+    outcome = run("eval", "score", "sums", "--predictions", file, "--data", data)
+    assert "Not complete" not in outcome.out
+
+
 def lines(*rows: object) -> str:
     return "".join(f"{json.dumps(row)}\n" for row in rows)
 
@@ -96,6 +103,7 @@ def lines(*rows: object) -> str:
             "no output is for an item of sums: ids are 0, but items are sum_0, sum_1",
         ),
         ("{\n", "a.jsonl:1: is not JSON"),
+        (lines({"id": "sum_0", "prediction": "1"}, 3), "a.jsonl:2: is no object but 3"),
     ],
 )
 def test_a_wrong_file_of_predictions_is_one_clear_line(run, data, tmp_path, text, message):

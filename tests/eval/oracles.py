@@ -1,15 +1,18 @@
 """Compares our scores with recorded ones of public scorers: python tests/eval/oracles.py FOLDER.
 
 FOLDER holds folders with annotations.jsonl, predictions.jsonl and expected.json, or is one. Every variant named there is scored by our
-rule of that name; one line says the worst difference of each. A variant or a benchmark without a rule is a failure. `intent` variants
-say how often our careful reader agrees with a person, which is no failure.
+rule of that name, or by the nearest of those that say they do the same (see `rules_of`); one line says the worst difference of each. A
+variant or a benchmark without a rule is a failure, and so is a folder that cannot be read. `intent` variants say how often our careful
+reader agrees with a person, which is no failure. Folders of arrays are compared as `oracles_geometry.py` says.
 """
 
 import argparse
+import ast
 import json
 import math
 import re
 import sys
+import traceback
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -26,6 +29,7 @@ from g2vlm.eval.benchmarks.questions import QUESTIONS
 from g2vlm.eval.benchmarks.scanqa import scanqa
 from g2vlm.eval.metrics.answers import THRESHOLDS
 from g2vlm.eval.metrics.captions import METEOR, caption_scores, has_java, has_pycocoevalcap, tokenized
+from tests.eval.oracles_geometry import arrays_of, best_attempts, numbers_of
 
 TOLERANCE = 1e-6
 METEOR_TOLERANCE = 1e-4
@@ -100,17 +104,20 @@ class Case:
 
 # --- tables: what differs between benchmarks --------------------------------------------------------------------------
 
-ALIASES = {"blink": "blink_spatial", "allangles": "allanglesbench"} | {
+ALIASES = {"blink": "blinkspatial", "allangles": "allanglesbench"} | {
     short: f"{short}bench" for short in ("cv", "mmsi", "ost", "spar", "vsi")
 }
 """Names of folders that are not those of our benchmarks, as letters and digits."""
 
-RULE_OF: dict[tuple[str, str], str] = {}
-"""(benchmark, variant): rule, where the rule does not have the variant's name."""
+SHOWN = {"turn_id": 0, "images": []} | dict.fromkeys(
+    ("question", "origin_question", "prompt", "dataset", "scene_name", "scene_id", "videoID", "episode_history"), ""
+)
+"""Columns that say what is shown and asked, and no rule reads: a row may lack them."""
 
 
 def text_only(prediction: Json) -> Reply:
-    return Reply(prediction["prediction"])
+    said = prediction["prediction"]
+    return Reply(said if said is None else str(said))
 
 
 def ranked(prediction: Json) -> Reply:
@@ -144,7 +151,13 @@ def with_annotation(row: Json) -> Json:
     return row | row.get("annotation", {})
 
 
-ROWS: dict[str, Callable[[Json], Json]] = {"sqa3d": with_annotation}
+def with_options(row: Json) -> Json:
+    """OST-Bench in a table has its options as text."""
+    options = row.get("option") or []
+    return row | {"option": ast.literal_eval(options) if isinstance(options, str) else options}
+
+
+ROWS: dict[str, Callable[[Json], Json]] = {"sqa3d": with_annotation, "ostbench": with_options}
 
 
 def bare_metric(group: str) -> str:
@@ -172,11 +185,14 @@ def letters(name: str) -> str:
 
 
 def benchmark_of(name: str, expected: Json) -> QuestionBenchmark | None:
-    if name == "scanqa":
+    """By its name, by an alias, or by the longest of its names that the name begins with: spar_bench_tiny, VSI-Bench (debiased)."""
+    wanted = ALIASES.get(letters(name), letters(name))
+    ours = sorted(QUESTIONS, key=lambda each: len(each.name), reverse=True)
+    found = next((each for each in ours if wanted.startswith(letters(each.name))), None)
+    if found is not None and found.name == "scanqa":
         table = lemma_table(expected)
         return scanqa(lambda word: table.get(word, word))
-    wanted = {letters(name), letters(ALIASES.get(letters(name), name))}
-    return next((each for each in QUESTIONS if letters(each.name) in wanted), None)
+    return found
 
 
 def lemma_table(expected: Json) -> Json:
@@ -189,12 +205,12 @@ def lemma_table(expected: Json) -> Json:
 def read_case(folder: Path) -> Case | str:
     """A case, or why there is none."""
     expected = json.loads((folder / "expected.json").read_text())
-    name = expected.get("benchmark", folder.name)
+    names = (expected.get("benchmark") or folder.name, folder.name)
     if missing := [file for file in FILES if not (folder / file).is_file()]:
         return f"lacks {', '.join(missing)}"
-    benchmark = benchmark_of(name, expected)
+    benchmark = next((found for name in names if (found := benchmark_of(name, expected)) is not None), None)
     if benchmark is None:
-        return f"no benchmark of ours is named {name}"
+        return f"no benchmark of ours is named {names[0]}"
     rows = {row["_oracle_id"]: row for row in read_lines(folder / "annotations.jsonl")}
     items, predictions = {}, {}
     reading = ROWS.get(benchmark.name, dict)
@@ -202,8 +218,10 @@ def read_case(folder: Path) -> Case | str:
     for prediction in read_lines(folder / "predictions.jsonl"):
         id = prediction["id"]
         row = prediction.get("row_id", id)
+        if row not in rows:
+            return f"a prediction is about row {row}, which is not in {FILES[0]}"
         try:
-            item = benchmark.item_of(reading(rows[row]), Path("DATA"), numbers[row])
+            item = benchmark.item_of(SHOWN | reading(rows[row]), Path("DATA"), numbers[row])
         except BadRow as error:
             return f"row {row}: {error}"
         if item is None:
@@ -216,12 +234,13 @@ def read_case(folder: Path) -> Case | str:
 
 
 def compare_folder(folder: Path) -> Iterator[Comparison]:
-    if other := OTHERS.get(folder.name):
+    if other := OTHERS.get(letters(folder.name)):
         yield from other(folder)
         return
     case = read_case(folder)
     if isinstance(case, str):
-        yield Comparison(folder.name, faults=[case])
+        numbers = [*geometry(folder)]
+        yield from numbers or [Comparison(folder.name, faults=[case])]
         return
     for variant, expected in case.expected["variants"].items():
         yield compare_variant(case, variant, expected)
@@ -230,25 +249,52 @@ def compare_folder(folder: Path) -> Iterator[Comparison]:
 
 
 def compare_variant(case: Case, variant: str, expected: Json) -> Comparison:
-    name = case.benchmark.name
-    found = Comparison(f"{case.folder.name} {variant}")
+    """With the rule of that name; without one, with each of those that may be meant, of which the nearest is told."""
     if expected["kind"] == "intent":
-        return agreement(case, found, expected)
-    rule = RULE_OF.get((name, variant), variant)
-    if rule not in case.benchmark.rules:
-        found.faults.append(f"no rule is named {rule}")
-        return found
+        return agreement(case, Comparison(f"{case.folder.name} {variant}"), expected)
+    rules = rules_of(case.benchmark, variant, expected)
+    if not rules:
+        return Comparison(f"{case.folder.name} {variant}", faults=[f"no rule is named {variant}"])
+    found = min((compare_rule(case, variant, rule, expected) for rule in rules), key=lambda each: len(each.faults))
+    if variant not in rules and found.faults:
+        found.faults.insert(0, f"no rule is named {variant}")
+    return found
+
+
+def rules_of(benchmark: QuestionBenchmark, variant: str, expected: Json) -> list[str]:
+    """Names of rules that may be meant, the one of that name first.
+
+    What is public is known by its name, else by the repository of its scorer. A corrected rule is known by a sentence, which may be
+    that of another of ours than the one that is called so.
+    """
+    same = [name for name in benchmark.rules if letters(name) == letters(variant)]
+    if expected["kind"] != "public":
+        return [*dict.fromkeys([*same, *(name for name in benchmark.rules if not name.startswith("public"))])]
+    repository = letters(expected.get("scorer", {}).get("repo", "").split(" ")[0].rpartition("/")[2])
+    sources = {name: letters(rule.source) for name, rule in benchmark.rules.items() if name != "public"}
+    return same[:1] or [name for name, source in sources.items() if repository and repository in source]
+
+
+def compare_rule(case: Case, variant: str, rule: str, expected: Json) -> Comparison:
+    name, theirs = case.benchmark.name, expected.get("items", {})
+    found = Comparison(f"{case.folder.name} {variant}")
+    if rule != variant:
+        found.notes.append(f"compared with our rule {rule}")
     reply_of = REPLIES.get((name, variant)) or REPLIES.get((name, ""), text_only)
-    if (name, variant) in MEANT:
-        reply_of = partial(meaning, expected["items"])
-    outcomes = case.outcomes(rule, reply_of, expected["items"])
-    for id, theirs in expected["items"].items():
-        compare_item(found, id, outcomes[id], theirs, ITEM_SCORE.get(name, "score"))
+    if (name, rule) in MEANT:
+        reply_of = partial(meaning, theirs)
+    if unknown := sorted({*theirs} - {*case.items}):
+        found.faults.append(f"{len(unknown)} items have no prediction: {unknown[0]}")
+    outcomes = case.outcomes(rule, reply_of, [id for id in theirs or case.items if id in case.items])
+    for id in outcomes if theirs else ():
+        compare_item(found, id, outcomes[id], theirs[id], ITEM_SCORE.get(name, "score"))
     if "all predictions" in expected.get("aggregate_over", ""):
         counted = case.outcomes(rule, reply_of)
     else:
         counted = {id: outcome for id, outcome in outcomes.items() if id not in case.crash_ids}
     compare_aggregates(case, found, counted, rule, expected)
+    if not found.count:
+        found.faults.append(f"nothing to compare among {', '.join(expected)}")
     return found
 
 
@@ -290,7 +336,7 @@ def compare_item(found: Comparison, id: str, ours: Outcome, theirs: Json, metric
 
 
 def value_of(number: Any) -> float | None:
-    """NaN and infinities are strings there."""
+    """NaN and infinities are strings there, and so may be what was printed."""
     return None if number is None else float(number)
 
 
@@ -308,12 +354,13 @@ def is_same_text(ours: str | None, theirs: Any) -> bool:
 def compare_aggregates(
     case: Case, found: Comparison, outcomes: Mapping[str, Outcome], rule: str, expected: Json
 ) -> None:
-    if "aggregates" in expected or "per_type_mean" in expected:
+    if expected.get("aggregates") is not None or "per_type_mean" in expected:
         figures = case.figures(outcomes, rule)
-        compare_figures(case, found, figures, expected.get("aggregates") or {})
+        theirs = expected.get("aggregates") or {}
+        compare_figures(case, found, figures, theirs if isinstance(theirs, dict) else {"overall": theirs})
         for kind, mean in expected.get("per_type_mean", {}).items():
             figure = figures.get(f"types/{kind}")
-            found.number(f"types/{kind}", figure and figure.value / figure.scale, mean)
+            found.number(f"types/{kind}", figure and figure.value / figure.scale, value_of(mean))
     for model, theirs in expected.get("aggregates_by_model", {}).items():
         mine = {id: outcome for id, outcome in outcomes.items() if case.predictions[id]["model"] == model}
         figures = case.figures(mine, rule)
@@ -346,7 +393,7 @@ def compare_figures(
         found.same(f"{where}correct", mine == theirs["correct"], mine, theirs["correct"])
     for group, value in (theirs.get("groups") or {}).items():
         compare_group(case, found, figures, group, value, where)
-    for group, value in theirs.get("groups_derived", {}).items():
+    for group, value in (theirs.get("groups_derived") or {}).items():
         compare_group(case, found, figures, group, value, where, is_derived=case.benchmark.name not in ITEM_SCORE)
 
 
@@ -370,11 +417,14 @@ def compare_group(
                 compare_metric(found, figures, f"groups/{name}/", metric, number, where)
         return
     figure = figures.get(f"groups/{name}")
-    if figure is None and means[0] == 0:
+    mean = value_of(means[0])
+    if figure is None and mean == 0:
         found.notes.append(f"{where}groups/{group}: 0 there without a question")
         return
     ours = None if figure is None else figure.value / (figure.scale if is_derived else 1)
-    found.number(f"{where}groups/{group}", ours, value_of(means[0]))
+    found.number(f"{where}groups/{group}", ours, mean)
+    if figure is not None and type(count := values.get("n", values.get("total"))) is int:
+        found.same(f"{where}groups/{group} n", figure.count == count, figure.count, count)
 
 
 def name_of_group(case: Case, figures: Mapping[str, Figure], group: str) -> str:
@@ -382,8 +432,10 @@ def name_of_group(case: Case, figures: Mapping[str, Figure], group: str) -> str:
     ours = [name.removeprefix("groups/") for name in figures if name.startswith("groups/")]
     if group in ours:
         return group
-    wanted = letters(group.removeprefix(case.benchmark.name))
-    return next((name for name in ours if wanted in (letters(name), letters(name.rpartition("/")[2]))), group)
+    wanted = letters(group.removeprefix(case.benchmark.name)), letters(re.split("[/:]", group)[-1])
+    return next(
+        (name for each in wanted for name in ours if each in (letters(name), letters(name.rpartition("/")[2]))), group
+    )
 
 
 METRICS = {"Top1 (EM)": "", "Top10 (EM)": "em10", "Top1 (F-value)": "f_value"}
@@ -541,25 +593,74 @@ def thinking_strip(folder: Path) -> Iterator[Comparison]:
     for variant, theirs in expected["variants"].items():
         found = Comparison(f"{folder.name} {variant}")
         for id, item in theirs["items"].items():
-            tags = next(
-                (each[key] for each in (predictions[id], theirs, expected) for key in TAGS if key in each), None
-            )
-            mine = without_blocks(predictions[id]["prediction"], *([tags] if tags else []))
-            found.same(id, mine == item["stripped"], mine, item["stripped"])
+            said = item if isinstance(item, dict) else {"stripped": item}
+            if id not in predictions or "stripped" not in said:
+                found.faults.append(f"{id} has no prediction, or nothing is said of it")
+                continue
+            mine = without_blocks(predictions[id]["prediction"], *tags_of(said, predictions[id], theirs, expected))
+            found.same(id, mine == said["stripped"], mine, said["stripped"])
         yield found
 
 
 TAGS = ("tag_pairs", "tags", "reasoning_tags")
 
-OTHERS: dict[str, Callable[[Path], Iterator[Comparison]]] = {"_thinking_strip": thinking_strip}
-"""Folders by name that hold something else than replies to a benchmark's questions."""
+
+def tags_of(*places: Json) -> list[Any]:
+    """Pairs of tags from the first place that names them, itself or its scorer, as lists or as the JSON of a command line."""
+    for place in places:
+        for where in (place, place.get("scorer", {})):
+            for key in TAGS:
+                if isinstance(where, dict) and where.get(key):
+                    return [json.loads(where[key]) if isinstance(where[key], str) else where[key]]
+    return []
+
+
+OTHERS: dict[str, Callable[[Path], Iterator[Comparison]]] = {"thinkingstrip": thinking_strip}
+"""Folders that hold something else than replies to a benchmark's questions, by name, as letters and digits."""
+
+
+def geometry(folder: Path) -> Iterator[Comparison]:
+    """Numbers about arrays; a number that no way of ours gives is a fault. Nothing for a folder without arrays."""
+    expected = json.loads((folder / "expected.json").read_text())
+    described = expected.get("cases", {})
+    for variant, theirs in expected["variants"].items():
+        places = {
+            case: described.get(case) if isinstance(described, dict) else None for case in theirs.get("items", {})
+        }
+        arrays = {case: arrays_of(folder, case, place) for case, place in places.items()}
+        if not any(arrays.values()):
+            return
+        found = Comparison(f"{folder.name} {variant}")
+        cases = {case: (arrays[case], numbers_of(item)) for case, item in theirs["items"].items()}
+        wanted = [(case, name) for case, (_, numbers) in cases.items() for name in numbers]
+        found.count = len(wanted)
+        for attempt in best_attempts(cases, TOLERANCE):
+            found.worst = max(found.worst, *attempt.differences.values())
+            found.notes.append(f"{len(attempt.differences)} by {attempt.kind.values.__name__}{attempt.way}")
+            wanted = [where for where in wanted if where not in attempt.differences]
+        found.faults += [f"{case} {name}: no way of ours gives this" for case, name in wanted]
+        if not found.count:
+            found.faults.append("no number is expected")
+        yield found
 
 
 def compare_all(folder: Path) -> list[Comparison]:
     folders = folders_of(folder)
     if not folders:
         return [Comparison(str(folder), faults=["holds no expected.json"])]
-    return [comparison for each in folders for comparison in compare_folder(each)]
+    return [comparison for each in folders for comparison in compared(each)]
+
+
+def compared(folder: Path) -> list[Comparison]:
+    """All of a folder; what is not as the README of the recordings says is a fault of this folder alone."""
+    found: list[Comparison] = []
+    try:
+        found.extend(compare_folder(folder))
+    except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
+        place = traceback.extract_tb(error.__traceback__)[-1]
+        what = f"cannot be compared: {type(error).__name__}: {error} ({Path(place.filename).name}:{place.lineno})"
+        found.append(Comparison(folder.name, faults=[what]))
+    return found
 
 
 def main() -> None:

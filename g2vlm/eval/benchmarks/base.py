@@ -58,7 +58,9 @@ class Item:
         return False
 
     def missing(self) -> str | None:
-        """What of its media is not there; nothing is decoded."""
+        """What of its media is not there; nothing is decoded. A question about no pictures at all would be answered blind."""
+        if not self.media:
+            return "its row names no picture and no video"
         try:
             check_media(self._about_media(), Path())
         except BadRow as error:

@@ -202,6 +202,15 @@ def public_score(*, whole_of: Callable[[str], int], reply_of: Callable[[str], st
     return score
 
 
+official_score = public_score(whole_of=lambda text: int(float(text)), reply_of=lambda text: text or None)
+
+
+def answered_score(item: QuestionItem, reply: Reply) -> Outcome:
+    """As the authors score, but an empty reply is wrong and counts."""
+    is_wrong = item.kind != UNSCORED and not (reply.text or "").strip()
+    return graded(item, None, 0) if is_wrong else official_score(item, reply)
+
+
 def _public_judgement(item: QuestionItem, said: str) -> Outcome:
     truth, options = str(item.row["answer"]).replace('"', ""), item.row["option"]
     if truth not in options:
@@ -309,9 +318,15 @@ OST_BENCH = OstBenchmark(
             figures=figures_with(is_whole=False),
         ),
         QuestionRule(
+            "corrected_empty_only",
+            "as public_official, but an empty reply is wrong and counts, and means are over the kinds that are there",
+            score=answered_score,
+            figures=figures_with(is_whole=False),
+        ),
+        QuestionRule(
             "public_official",
             "rbler1234/OST-Bench, evaluation/OST_evaluator.py, as of 5437457 but for whole numbers, which are int(float(text))",
-            score=public_score(whole_of=lambda text: int(float(text)), reply_of=lambda text: text or None),
+            score=official_score,
             figures=figures_with(is_whole=True),
         ),
         QuestionRule(

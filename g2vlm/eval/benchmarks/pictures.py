@@ -1,6 +1,7 @@
 """Pictures as benchmarks publish them inside of their rows, or beside them."""
 
 from pathlib import Path
+from uuid import uuid4
 
 from g2vlm.data.rows import BadRow
 from g2vlm.data.vqa import media_of
@@ -34,10 +35,13 @@ def place_of(picture: bytes, data: Path, name: str) -> Path:
 
 
 def written(picture: bytes, place: Path) -> Path:
-    """The place, at which the picture lies whole; it is left as it is where it is there already."""
-    if not place.exists():
+    """The place, at which the picture lies whole; it is left as it is where one of this size is there already.
+
+    Several processes may write it at once.
+    """
+    if not place.is_file() or place.stat().st_size != len(picture):
         place.parent.mkdir(parents=True, exist_ok=True)
-        partial = place.with_name(f".{place.name}.partial")
+        partial = place.with_name(f".{place.name}.{uuid4().hex}.partial")
         partial.write_bytes(picture)
         partial.replace(place)
     return place

@@ -119,7 +119,8 @@ def along_axes(moves: dict[str, float]) -> np.ndarray:
 def public_score(item: QuestionItem, reply: Reply) -> Outcome:
     """Any text that the letter contains is right, the empty one too; the moves are measured by what was predicted."""
     if reply.text is None:
-        return failed(item, "AttributeError: 'NoneType' object has no attribute 'lower'")
+        stopped = failed(item, "AttributeError: 'NoneType' object has no attribute 'lower'")
+        return graded(item, None, 0) if item.kind in (MOVES, *NUMBERS) else stopped
     if item.kind == MOVES:
         return _moves(item, public_moves(reply.text), reply.text, is_swapped=True)
     if item.kind in NUMBERS:
@@ -128,6 +129,11 @@ def public_score(item: QuestionItem, reply: Reply) -> Outcome:
         )
     said, truth = reply.text.lower(), item.row["answer"].lower()
     return graded(item, reply.text, said in truth or said[0] == truth)
+
+
+def answered_score(item: QuestionItem, reply: Reply) -> Outcome:
+    """As public, but a reply without content is wrong."""
+    return public_score(item, reply) if (reply.text or "").strip() else graded(item, None, 0)
 
 
 def corrected_score(item: QuestionItem, reply: Reply) -> Outcome:
@@ -231,6 +237,12 @@ SPAR_BENCH = QuestionBenchmark(
             "public_spatialstack",
             "SpatialStack, src/lmms_eval/tasks/sparbench/utils.py of phamquandung/SpatialStack f1c3dd8: as lmms-eval",
             score=public_score,
+            figures=_public_figures,
+        ),
+        QuestionRule(
+            "corrected_empty_only",
+            "as public_lmms_eval, but an empty reply is wrong",
+            score=answered_score,
             figures=_public_figures,
         ),
         QuestionRule(

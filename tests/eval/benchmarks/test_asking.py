@@ -122,6 +122,10 @@ def outcomes() -> dict[str, Outcome]:
     return made | {"d": failed(item("d", "near"), "ZeroDivisionError"), "e": Outcome("far", "skipped", {})}
 
 
+def test_a_question_about_no_picture_is_missing_its_media_and_is_not_asked_blind():
+    assert item("a").missing() == "its row names no picture and no video"
+
+
 def test_means_over_items_and_over_groups_leave_out_what_failed_or_was_skipped():
     items = [item(id, outcomes()[id].kind) for id in "abcde"] + [item("f", "unanswered")]
     found = {figure.name: figure for figure in means(items, outcomes(), overall="macro", scale=100)}

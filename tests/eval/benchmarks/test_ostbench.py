@@ -50,6 +50,15 @@ def test_an_empty_reply_leaves_the_authors_denominator_and_becomes_nan_in_a_spre
     assert (outcome.status, outcome.scores["score"]) == ("unparsed", 0)
 
 
+@pytest.mark.parametrize("reply", ["", " ", None])
+def test_one_rule_corrects_the_empty_reply_alone(reply: str | None):
+    rule = "corrected_empty_only"
+    outcome = outcome_of(OST_BENCH, row_of(JUDGEMENT, "left"), reply, rule)
+    assert (outcome.status, outcome.scores["score"]) == ("unparsed", 0)
+    assert [score(COUNT, "1", said, rule) for said in ("phone", "1.9")] == [1, 1]
+    assert outcome_of(OST_BENCH, row_of("A_room-size(float)", "9"), reply, rule).status == "skipped"
+
+
 def test_a_failed_call_counts_nowhere_in_vlmevalkit():
     row = row_of(JUDGEMENT, "left")
     assert outcome_of(OST_BENCH, row, "Failed to obtain answer", KIT).status == "skipped"

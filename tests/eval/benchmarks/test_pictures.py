@@ -1,10 +1,12 @@
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from threading import Barrier
 
 import pytest
 from published import png
 
 from g2vlm.data.rows import BadRow
-from g2vlm.eval.benchmarks.pictures import pictures_of, without
+from g2vlm.eval.benchmarks.pictures import pictures_of, without, written
 
 
 @pytest.mark.parametrize("value", [png(1), [png(1)], {"bytes": png(1), "path": "x"}, [{"bytes": png(1), "path": None}]])
@@ -12,9 +14,28 @@ def test_pictures_within_a_row_are_written_once_in_each_form_that_the_hub_has(tm
     (path,) = pictures_of({"image": value}, "image", tmp_path, "7")
     assert path == tmp_path / "pictures" / "7_0.png"
     assert path.read_bytes() == png(1)
-    path.write_bytes(b"as it is")
+    before = path.stat().st_ino
     assert pictures_of({"image": value}, "image", tmp_path, "7") == (path,)
-    assert path.read_bytes() == b"as it is"
+    assert path.stat().st_ino == before
+
+
+def test_a_picture_of_another_release_under_the_same_name_is_written_again(tmp_path: Path):
+    (path,) = pictures_of({"image": b"\xff\xd8 old"}, "image", tmp_path, "7")
+    pictures_of({"image": b"\xff\xd8 newer"}, "image", tmp_path, "7")
+    assert path.read_bytes() == b"\xff\xd8 newer"
+
+
+def test_several_may_write_the_same_picture_at_once(tmp_path: Path):
+    picture, all_at_once = bytes(1 << 22), Barrier(8)
+
+    def write(_: int) -> Path:
+        all_at_once.wait()
+        return written(picture, tmp_path / "pictures" / "7_0.jpg")
+
+    with ThreadPoolExecutor(8) as pool:
+        (place,) = {*pool.map(write, range(8))}
+    assert place.read_bytes() == picture
+    assert [*place.parent.iterdir()] == [place]
 
 
 def test_what_is_no_png_is_called_a_jpg(tmp_path: Path):

@@ -153,6 +153,17 @@ def test_a_reply_that_never_came_stops_the_public_scorer_and_is_wrong_here():
     assert outcome_of(SPAR_BENCH, row, None).scores["score"] == 0
 
 
+@pytest.mark.parametrize(("task", "answer"), [("depth_prediction_oc", "1"), (MOVES, "move_up:1")])
+def test_a_reply_that_never_came_stops_it_at_no_number_and_no_move(task: str, answer: str):
+    assert outcome_of(SPAR_BENCH, row_of(task, answer), None, "public_lmms_eval").status == "unparsed"
+
+
+@pytest.mark.parametrize(("reply", "value"), [("", 0), (" ", 0), ("b", 1), ("B. left", 1), ("A", 0)])
+def test_one_rule_corrects_the_empty_reply_alone(reply: str, value: float):
+    assert score("position_matching", "B", reply, "corrected_empty_only") == value
+    assert score("depth_prediction_oc", "10", "10^2", "corrected_empty_only") == 1
+
+
 def test_prompts_end_as_the_task_asks():
     number, box, choice = (
         item_of(SPAR_BENCH, row_of(task, "1")).prompt for task in (NUMBERS[0], MATCHES[0], IMAGINED[0])
