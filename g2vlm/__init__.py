@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from g2vlm import presets
     from g2vlm.config import G2VLMConfig
+    from g2vlm.export.load import load_reconstruction
+    from g2vlm.export.save import save_reconstruction
     from g2vlm.hub import save
     from g2vlm.loading import load
     from g2vlm.model import G2VLM
@@ -17,7 +19,19 @@ if TYPE_CHECKING:
 
 __version__ = "0.4.0"
 
-__all__ = ["G2VLM", "G2VLMConfig", "Geometry", "Predictor", "Reconstruction", "Views", "load", "presets", "save"]
+__all__ = [
+    "G2VLM",
+    "G2VLMConfig",
+    "Geometry",
+    "Predictor",
+    "Reconstruction",
+    "Views",
+    "load",
+    "load_reconstruction",
+    "presets",
+    "save",
+    "save_reconstruction",
+]
 
 _HOME = {
     "G2VLM": "model",
@@ -27,7 +41,9 @@ _HOME = {
     "Reconstruction": "records",
     "Views": "records",
     "load": "loading",
+    "load_reconstruction": "export.load",
     "save": "hub",
+    "save_reconstruction": "export.save",
 }
 
 

@@ -21,6 +21,7 @@ from g2vlm.cli.convert import convert
 from g2vlm.cli.data import data
 from g2vlm.cli.errors import raised_here
 from g2vlm.cli.eval import evaluation
+from g2vlm.cli.export import export
 from g2vlm.cli.predict import predict
 from g2vlm.cli.rooms import rooms
 from g2vlm.cli.train import train
@@ -34,6 +35,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.command()(predict)
+app.command()(export)
 app.command()(ask)
 app.command()(chat)
 app.command()(convert)

@@ -70,7 +70,7 @@ def predict(
     started = perf_counter()
     from g2vlm.cli.progress import progress
     from g2vlm.export.atomic import require_free
-    from g2vlm.export.ply import Selection
+    from g2vlm.export.cloud import Selection
     from g2vlm.export.save import check_formats, save
     from g2vlm.pictures import evenly_spaced, find_pictures, read_photo
 

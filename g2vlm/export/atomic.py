@@ -2,10 +2,13 @@
 
 import shutil
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from g2vlm.atomic import naming
+
+Content = bytes | Iterator[bytes]
+"""What a file is to hold, at once or piece by piece."""
 
 
 def require_free(folder: Path, *, overwrite: bool) -> None:
@@ -16,7 +19,7 @@ def require_free(folder: Path, *, overwrite: bool) -> None:
         raise ValueError(f"{folder} exists and is not empty; choose another folder or give --overwrite")
 
 
-def publish(folder: Path, files: Iterable[tuple[str, bytes]]) -> list[Path]:
+def publish(folder: Path, files: Iterable[tuple[str, Content]]) -> list[Path]:
     """Write all files (path below the folder, content) or none; files of the same name are replaced.
 
     Any failure, a full disk or an interruption among them, leaves the folder as it was.
@@ -30,7 +33,7 @@ def publish(folder: Path, files: Iterable[tuple[str, bytes]]) -> list[Path]:
         for name, content in files:
             with naming(folder / name):
                 (staging / name).parent.mkdir(parents=True, exist_ok=True)
-                (staging / name).write_bytes(content)
+                _write(staging / name, content)
             names.append(name)
         for name in names:
             with naming(folder / name):
@@ -41,3 +44,11 @@ def publish(folder: Path, files: Iterable[tuple[str, bytes]]) -> list[Path]:
         if is_new and not any(folder.iterdir()):
             folder.rmdir()
     return [folder / name for name in names]
+
+
+def _write(file: Path, content: Content) -> None:
+    if isinstance(content, bytes):
+        file.write_bytes(content)
+    else:
+        with file.open("wb") as stream:
+            stream.writelines(content)

@@ -6,7 +6,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from g2vlm.drawing import FAINT, INK, PAPER, DepthRange, depth_colours, depth_range, even_colours, grey_outside, panel
-from g2vlm.export.arrays import finite_pixels
+from g2vlm.export.cloud import finite_pixels
 from g2vlm.records import Reconstruction
 
 PANEL = 320

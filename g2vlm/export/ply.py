@@ -1,11 +1,10 @@
-"""A coloured point cloud as binary PLY, which MeshLab, CloudCompare, Blender and Open3D open."""
+"""A coloured point cloud as PLY, which MeshLab, CloudCompare, Blender and Open3D open."""
 
-from dataclasses import dataclass
+from collections.abc import Iterator
 
 import numpy as np
 
-from g2vlm.export.arrays import finite_pixels
-from g2vlm.records import Reconstruction
+from g2vlm.export.cloud import Cloud
 
 PLY_TYPES = {"float": "<f4", "uchar": "u1"}
 PROPERTIES = {
@@ -13,73 +12,52 @@ PROPERTIES = {
     **dict.fromkeys(("red", "green", "blue"), "uchar"),
     "confidence": "float",
 }
-POINT = np.dtype([(name, PLY_TYPES[kind]) for name, kind in PROPERTIES.items()])
+BLOCK = 1 << 12
+"""Points packed at once: they stay in the processor's cache, and a long cloud needs no memory beside its own."""
 
 
-@dataclass(frozen=True)
-class Selection:
-    """Which predicted pixels become points.
-
-    max_points: beyond it a random subset is kept, drawn by `seed`; None keeps all.
-    min_confidence: in [0, 1].
-    keep_edges: also keep pixels at depth edges, which tend to hang between two surfaces.
-    """
-
-    max_points: int | None = None
-    min_confidence: float = 0.0
-    keep_edges: bool = False
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        if self.max_points is not None and self.max_points < 1:
-            raise ValueError(f"max_points is {self.max_points}; give at least 1")
-        if not 0 <= self.min_confidence <= 1:
-            raise ValueError(f"min_confidence is {self.min_confidence}; confidences lie between 0 and 1")
-        if self.seed < 0:
-            raise ValueError(f"seed is {self.seed}; give 0 or more")
+def ply(cloud: Cloud, comments: tuple[str, ...] = ()) -> Iterator[bytes]:
+    """Little-endian PLY, piece by piece; comments are single lines of ASCII."""
+    yield _header("binary_little_endian", len(cloud), comments)
+    columns = [
+        _as_items(column, kind) for column, kind in zip(_columns(cloud), ("<f4", "<f4", "u1", "<f4"), strict=True)
+    ]
+    packed = np.empty(BLOCK, [(f"column{i}", column.dtype) for i, column in enumerate(columns)])
+    for start in range(0, len(cloud), BLOCK):
+        part = packed[: len(cloud) - start]
+        for name, column in zip(part.dtype.names or (), columns, strict=True):
+            part[name] = column[start : start + BLOCK]
+        yield part.tobytes()
 
 
-def point_cloud(reconstruction: Reconstruction, selection: Selection) -> np.ndarray:
-    """The selected points in order of view and pixel: POINT records, positions and normals in the world frame."""
-    valid = finite_pixels(reconstruction) if selection.keep_edges else list(reconstruction.mask)
-    kept = [v & (c >= selection.min_confidence) for v, c in zip(valid, reconstruction.confidence, strict=True)]
-    _require_points(reconstruction, valid, kept, selection.min_confidence)
-    cloud = np.concatenate([_points_of_view(reconstruction, i, pixels) for i, pixels in enumerate(kept)])
-    if selection.max_points is None or len(cloud) <= selection.max_points:
-        return cloud
-    chosen = np.random.default_rng(selection.seed).choice(len(cloud), selection.max_points, replace=False)
-    return cloud[np.sort(chosen)]
+def ascii_ply(cloud: Cloud, comments: tuple[str, ...] = ()) -> Iterator[bytes]:
+    """The same as text; nine digits tell any two numbers of 32 bits apart."""
+    yield _header("ascii", len(cloud), comments)
+    line = " ".join(["%.9g"] * 6 + ["%d"] * 3 + ["%.9g"]) + "\n"
+    for start in range(0, len(cloud), BLOCK):
+        rows = np.concatenate([column[start : start + BLOCK] for column in _columns(cloud)], axis=1)
+        yield (line * len(rows) % tuple(rows.ravel().tolist())).encode()
 
 
-def _require_points(reconstruction: Reconstruction, valid: list, kept: list, min_confidence: float) -> None:
-    if any(pixels.any() for pixels in kept):
-        return
-    if not any(pixels.any() for pixels in valid):
-        raise ValueError(
-            "every predicted point is not finite or at a depth edge; keep edges, or leave ply out of the formats"
-        )
-    highest = max(c[v].max() for c, v in zip(reconstruction.confidence, valid, strict=True) if v.any())
-    raise ValueError(f"no point reaches min_confidence {min_confidence}; the highest is {highest:.3f}, so ask for less")
+def _columns(cloud: Cloud) -> tuple[np.ndarray, ...]:
+    """In the order of PROPERTIES."""
+    return cloud.positions, cloud.normals, cloud.colours, cloud.confidence[:, None]
 
 
-def _points_of_view(reconstruction: Reconstruction, view: int, pixels: np.ndarray) -> np.ndarray:
-    rotation = reconstruction.poses[view, :3, :3]
-    cloud = np.empty(int(pixels.sum()), POINT)
-    cloud["x"], cloud["y"], cloud["z"] = reconstruction.points[view][pixels].T
-    cloud["nx"], cloud["ny"], cloud["nz"] = rotation @ reconstruction.normals[view][pixels].T
-    cloud["red"], cloud["green"], cloud["blue"] = reconstruction.images[view][pixels].T
-    cloud["confidence"] = reconstruction.confidence[view][pixels]
-    return cloud
+def _as_items(rows: np.ndarray, kind: str) -> np.ndarray:
+    """Each row as one item: twelve bytes are copied in half the time that three numbers take."""
+    whole = np.ascontiguousarray(rows, kind)
+    return whole.view(f"V{whole.itemsize * whole.shape[1]}")[:, 0]
 
 
-def ply(cloud: np.ndarray, comments: tuple[str, ...] = ()) -> bytes:
-    """Little-endian PLY of POINT records; comments are single lines of ASCII."""
-    header = [
+def _header(layout: str, num_points: int, comments: tuple[str, ...]) -> bytes:
+    lines = [
         "ply",
-        "format binary_little_endian 1.0",
+        f"format {layout} 1.0",
         *(f"comment {line}" for line in comments),
-        f"element vertex {len(cloud)}",
+        f"element vertex {num_points}",
         *(f"property {kind} {name}" for name, kind in PROPERTIES.items()),
         "end_header",
+        "",
     ]
-    return "\n".join([*header, ""]).encode("ascii") + cloud.tobytes()
+    return "\n".join(lines).encode("ascii")

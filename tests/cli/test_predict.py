@@ -186,8 +186,8 @@ def test_a_full_disk_gets_one_line_with_its_cure(run, hub, photos, tmp_path, mon
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(Path, "write_bytes", write_bytes)
-    outcome = run("predict", photos, "--out", tmp_path / "out")
-    path = tmp_path / "out/points.ply"
+    outcome = run("predict", photos, "--out", tmp_path / "out", "--formats", "json")
+    path = tmp_path / "out/cameras.json"
     cure = "free some space there, or choose another folder"
     assert (outcome.code, outcome.err) == (2, f"error: {path}: No space left on device; {cure}\n")
     assert not (tmp_path / "out").exists()

@@ -65,6 +65,19 @@ def test_a_full_disk_leaves_no_new_folder(tmp_path, monkeypatch):
     assert not (tmp_path / "out").exists()
 
 
+def test_a_full_disk_amid_pieces_leaves_the_earlier_file_and_names_it(tmp_path):
+    publish(tmp_path, [("a.txt", iter([b"o", b"ld"]))])
+
+    def pieces():
+        yield b"ne"
+        raise FULL
+
+    with pytest.raises(OSError, match="No space left") as failure:
+        publish(tmp_path, [("a.txt", pieces())])
+    assert failure.value.filename == str(tmp_path / "a.txt")
+    assert contents(tmp_path) == {"a.txt": b"old"}
+
+
 @pytest.mark.parametrize("error", [KeyboardInterrupt(), ValueError("broken")])
 def test_an_interruption_leaves_nothing(tmp_path, error):
     with pytest.raises(type(error)):
