@@ -25,6 +25,7 @@ from g2vlm.cli.export import export
 from g2vlm.cli.predict import predict
 from g2vlm.cli.rooms import rooms
 from g2vlm.cli.train import train
+from g2vlm.cli.view import view
 
 app = typer.Typer(
     name="g2vlm",
@@ -36,6 +37,7 @@ app = typer.Typer(
 )
 app.command()(predict)
 app.command()(export)
+app.command()(view)
 app.command()(ask)
 app.command()(chat)
 app.command()(convert)
