@@ -17,6 +17,7 @@ from g2vlm.app.scene import Scene, downloads, open_scene
 from g2vlm.app.talk import draw_evidence, spoken
 from g2vlm.app.uploads import VIDEO_SUFFIXES, Limits, photos_of
 from g2vlm.data.scenes import TEST_SEEDS, rooms
+from g2vlm.drawing import panel
 from g2vlm.errors import raised_here
 from g2vlm.export.save import USUAL
 from g2vlm.marks import COLOURS, draw_marks
@@ -30,8 +31,11 @@ if TYPE_CHECKING:
 LOOPBACK = "127.0.0.1"
 EXAMPLES, EXAMPLE_VIEWS, EXAMPLE_SIZE = 2, 4, (336, 448)
 QUESTIONS = ("How large is the room?", "Which point is closer to the camera, A or B?", "How far apart are A and B?")
-ORBIT = (-60, 65, None)
+ORBIT = (105, 70, None)
 """Degrees about the vertical and from it, and a distance that shows all: where one looks from first."""
+
+PANEL = 448
+"""Pixels of the longer side of depth, normals and confidence."""
 
 Marks = tuple[Mark, ...]
 
@@ -109,8 +113,10 @@ class Page:
         if before is not None:
             before.close()
         names = [f"{view}: {photo.name}" for view, photo in enumerate(photos)]
-        shown = scene.pictures()
-        galleries = [list(zip(maps, names, strict=True)) for maps in list(zip(*shown, strict=True))[1:]]
+        galleries = [
+            [(panel(pixels, PANEL), name) for pixels, name in zip(maps, names, strict=True)]
+            for maps in list(zip(*scene.pictures(), strict=True))[1:]
+        ]
         choice = self.gr.Dropdown(choices=list(zip(names, range(len(names)), strict=True)), value=0, interactive=True)
         return [scene, (), str(scene.surface()), choice, photos[0].rgb, *galleries, self._account(scene), [], []]
 
@@ -238,7 +244,7 @@ class Page:
 
     def _chat(self) -> tuple[Any, Any, Any, Any]:
         gr = self.gr
-        chat = gr.Chatbot(label="Questions about the scene", height=320, feedback_options=None)
+        chat = gr.Chatbot(label="Questions about the scene", height=320, feedback_options=None, buttons=["copy"])
         question = gr.Textbox(label="Question", placeholder=QUESTIONS[0], max_length=self.limits.question_characters)
         with gr.Row():
             measures = gr.Checkbox(True, label="measure first, and show where")
@@ -247,7 +253,8 @@ class Page:
         return chat, question, measures, ask
 
     def _views(self) -> tuple[Any, Any, Any, Any, list[Any]]:
-        gr = self.gr
+        gr, galleries = self.gr, []
+        fitting = {"object_fit": "contain", "fit_columns": False, "height": 480}
         with gr.Tabs():
             with gr.Tab("Photos"):
                 with gr.Row():
@@ -262,9 +269,9 @@ class Page:
             galleries = []
             for name in ("Depth", "Normals", "Confidence"):
                 with gr.Tab(name):
-                    galleries.append(gr.Gallery(label=name, format="png", columns=4, object_fit="contain"))
+                    galleries.append(gr.Gallery(label=name, format="png", columns=2, **fitting))
             with gr.Tab("Evidence"):
-                evidence = gr.Gallery(label="What an answer rests on", format="png", columns=2, object_fit="contain")
+                evidence = gr.Gallery(label="What an answer rests on", format="png", columns=2, **fitting)
         return view, photo, clear, evidence, galleries
 
     def _downloads(self) -> tuple[Any, Any, Any]:
@@ -282,9 +289,9 @@ def _close(scene: Scene | None) -> None:
 
 
 def _with_evidence(answer: str, measured: Sequence[str]) -> str:
-    """The answer, and below it what was measured before it."""
+    """What was measured, and below it the answer that follows from it, which may still be growing."""
     lines = [f"- {html.escape(text)}" for text in measured]
-    return "\n".join([html.escape(answer) or "…", *(["", "Measured:", *lines] if lines else [])])
+    return "\n".join([*(["Measured:", *lines, ""] if lines else []), html.escape(answer) or "…"])
 
 
 def _example_rooms(folder: Path) -> list[list[str]]:

@@ -9,16 +9,24 @@ from pathlib import Path
 
 from g2vlm.answering import Session
 from g2vlm.drawing import depth_range
-from g2vlm.export.cloud import Selection, finite_pixels
+from g2vlm.export.cloud import Selection, cloud_of, finite_pixels, selected_pixels
+from g2vlm.export.conventions import Y_UP, statement
+from g2vlm.export.glb import glb
 from g2vlm.export.overview import ViewPictures, pictures_of_view
 from g2vlm.export.save import FORMATS, NEEDS, save
 from g2vlm.pictures import Photo
 from g2vlm.predictor import Predictor
 from g2vlm.records import Reconstruction
+from g2vlm.view.framing import spacing
+from g2vlm.view.surfels import surfels
 from g2vlm.view.turntable import turntable
 
 TURNTABLE = "turntable"
 TURNTABLE_FRAMES = 36
+
+MOST_TILES = 40_000
+TILE = 1.2
+"""Side, in distances of neighbours."""
 
 
 def downloads() -> list[str]:
@@ -46,8 +54,11 @@ class Scene:
 
     def surface(self) -> Path:
         """A GLB of what is seen, with the cameras."""
-        folder = Path(tempfile.mkdtemp(dir=self.folder))
-        (file,) = save(self.reconstruction, folder, ["glb"], mesh=True)
+        pixels = selected_pixels(self.reconstruction, Selection(MOST_TILES))
+        cloud = cloud_of(self.reconstruction, pixels)
+        tiles = surfels(cloud, TILE * spacing(self.reconstruction, len(cloud)))
+        file = Path(tempfile.mkdtemp(dir=self.folder)) / "scene.glb"
+        file.write_bytes(glb(self.reconstruction, tiles, statement(self.reconstruction, axes=Y_UP)))
         return file
 
     def packed(self, wanted: Sequence[str]) -> Path:

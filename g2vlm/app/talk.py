@@ -1,5 +1,6 @@
 """An answer as it is spoken, and what it rests on, drawn into the views."""
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import cycle
@@ -18,8 +19,8 @@ from g2vlm.records import Answer, Statement
 SHORTER = 480
 """Pixels of the shorter side of a picture that words are drawn on, at least."""
 
-TEXT, DISC = 0.036, 0.018
-"""Height of words and radius of discs, as parts of the longer side."""
+TEXT, DISC, SMALLER = 0.036, 0.026, 0.7
+"""Height of words and radius of discs, as parts of the longer side; and of a disc that lies on another, as part of that."""
 
 
 def spoken(
@@ -38,17 +39,15 @@ def spoken(
 
 
 def draw_evidence(photos: Sequence[Photo], evidence: Sequence[Statement]) -> list[tuple[Photo, str]]:
-    """The views that statements were measured in, with discs where, and the statements written below and as a caption."""
+    """The views that statements were measured in, with discs where, and the statements below; and a caption."""
     colours = dict(zip(range(len(evidence)), cycle(COLOURS.values())))
     drawn = []
     for view in sorted({view for statement in evidence for view in statement.views}):
         about = {i: said for i, said in enumerate(evidence) if view in said.views}
         pixels, factor = _enlarged(photos[view].rgb)
-        for number, said in about.items():
-            _draw_places(pixels, factor, said, view, colours[number])
+        _draw_places(pixels, factor, view, [(said, colours[number]) for number, said in about.items()])
         lines = [(said.text, colours[number]) for number, said in about.items()]
-        caption = "; ".join(text for text, _ in lines)
-        drawn.append((Photo(photos[view].name, _with_lines(pixels, lines)), f"view {view}: {caption}"))
+        drawn.append((Photo(photos[view].name, _with_lines(pixels, lines)), f"view {view}"))
     return drawn
 
 
@@ -60,18 +59,25 @@ def _enlarged(rgb: UInt8[np.ndarray, "_rows _columns 3"]) -> tuple[UInt8[np.ndar
 
 
 def _draw_places(
-    pixels: UInt8[np.ndarray, "height width 3"], factor: float, said: Statement, view: int, colour: tuple[int, int, int]
+    pixels: UInt8[np.ndarray, "height width 3"],
+    factor: float,
+    view: int,
+    about: Sequence[tuple[Statement, tuple[int, int, int]]],
 ) -> None:
-    """Discs at a statement's pixels in this view, and a line between two of them."""
+    """Discs at the statements' pixels in this view, and lines between two of them; one disc on another is smaller."""
     radius = DISC * max(pixels.shape[:2])
-    places = [(x * factor, y * factor) for v, (x, y) in zip(said.views, said.pixels, strict=False) if v == view]
-    if len(places) == 2:
-        image = Image.fromarray(pixels)
-        ImageDraw.Draw(image).line(places, colour, round(radius / 3))
-        pixels[:] = np.array(image)
-    for x, y in places:
-        draw_disc(pixels, x, y, (255, 255, 255), radius=1.25 * radius)
-        draw_disc(pixels, x, y, colour, radius=radius)
+    earlier: Counter[tuple[float, float]] = Counter()
+    for said, colour in about:
+        places = [(x * factor, y * factor) for v, (x, y) in zip(said.views, said.pixels, strict=False) if v == view]
+        if len(places) == 2:
+            image = Image.fromarray(pixels)
+            ImageDraw.Draw(image).line(places, colour, round(radius / 3))
+            pixels[:] = np.array(image)
+        for place in places:
+            size = radius * SMALLER ** earlier[place]
+            draw_disc(pixels, *place, (255, 255, 255), radius=1.2 * size)
+            draw_disc(pixels, *place, colour, radius=size)
+            earlier[place] += 1
 
 
 def _with_lines(

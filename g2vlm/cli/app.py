@@ -32,7 +32,9 @@ def app(
     limits = Limits(views=max_views)
     predictor = load(model, device, dtype, {})
     if not isinstance(predictor, Predictor):
-        raise ValueError(f"--model {model}: it reconstructs nothing, so there is no scene to show; use g2vlm chat")
+        raise ValueError(  # noqa: TRY004, the choice is wrong, not a type
+            f"--model {model}: it reconstructs nothing, so there is no scene to show; use g2vlm chat"
+        )
     launch(
         predictor,
         limits,
