@@ -14,6 +14,10 @@ OUTERMOST = 0.9
 """Part of the points that lie within the radius: what is predicted far away does not push the rest out of sight."""
 
 
+SMALLEST = 1e-9
+"""Radius of a scene whose points all lie at one place."""
+
+
 @dataclass(frozen=True)
 class Frame:
     """In the world of the reconstruction. radius: around the middle. front: level, from the middle towards the cameras."""
@@ -47,7 +51,7 @@ def frame_of(reconstruction: Reconstruction, cloud: Cloud) -> Frame:
     towards = poses[:, :3, 3].mean(0) - middle
     sideways = np.cross(up, np.eye(3)[np.abs(up).argmin()])
     front = _unit(towards - up * (up @ towards), otherwise=sideways / np.linalg.norm(sideways))
-    return Frame(middle, max(radius, np.finfo(np.float32).tiny), up, front)
+    return Frame(middle, max(radius, SMALLEST), up, front)
 
 
 def _unit(vector: Vector, *, otherwise: Vector) -> Vector:

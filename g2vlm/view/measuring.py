@@ -27,6 +27,8 @@ def said_length(scene: Measurable, length: float) -> str:
     """A length of the scene for a person; where no scale is known, what it would be in a room of usual height."""
     if scene.scale == "metric":
         return f"{length:.3f} m"
+    if not np.isfinite(scene.unit_length):
+        return "unknown: no point of this scene is certain"
     said = f"{length / scene.unit_length:.3f} u, scale-free (1 u: mean distance of the points from their cameras)"
     about = length * scene.usual_metres
     return f"{said}; about {about:.1f} m if this is a room of usual height" if np.isfinite(about) else said

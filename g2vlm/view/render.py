@@ -27,9 +27,8 @@ def render_points(
     lens: Lens,
     *,
     sides: Float[np.ndarray, " points"],
-    background: int = 255,
 ) -> UInt8[np.ndarray, "height width 3"]:
-    """RGB of points seen from a camera-to-world pose (OpenCV axes).
+    """RGB of points on white, seen from a camera-to-world pose (OpenCV axes).
 
     sides: of the points' squares, in units of the scene; they are drawn at least one pixel wide, and never wider than 6.
     """
@@ -48,7 +47,7 @@ def render_points(
             x, y = corners[:, 0] + along, corners[:, 1] + down
             drawn = (widths > max(down, along)) & _inside(x, y, lens.size)
             np.minimum.at(nearest, y[drawn] * width + x[drawn], keys[drawn])
-    picture = np.full((height * width, 3), background, np.uint8)
+    picture = np.full((height * width, 3), 255, np.uint8)
     is_covered = nearest != EMPTY
     picture[is_covered] = colours[(nearest[is_covered] & POINT).astype(np.int64)]
     return picture.reshape(height, width, 3)
