@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import Bool, Float
 from scipy.spatial.transform import Rotation
 
-from g2vlm.drawing import depth_range
+from g2vlm.drawing import DepthRange, depth_range, panel
 from g2vlm.evidence import measurable_of
 from g2vlm.export.cloud import Cloud, Selection, cloud_of, finite_pixels, selected_pixels
 from g2vlm.export.glb import COLOUR, frustum_depth
@@ -28,8 +28,11 @@ LOOPBACK = "127.0.0.1"
 STEPS = 100
 """Of the slider of confidence."""
 
-POINT = 0.2
-"""Size of a point for viser, in distances of neighbours: what it calls 1 is drawn about five times as wide."""
+PANEL = 448
+"""Pixels of the longer side of a photo beside the scene."""
+
+POINT = 0.25
+"""Size of a point for viser, in distances of neighbours: what it calls 1 is drawn about four times as wide."""
 
 PICK = (255, 0, 255)
 HOW_TO_MEASURE = "Tick *measure*, then click two points."
@@ -82,7 +85,7 @@ class Shown:
         self.reconstruction, self.cloud = reconstruction, cloud_of(reconstruction, pixels)
         self.is_shown: Bool[np.ndarray, " points"] = np.ones(len(self.cloud), bool)
         self.point_size = POINT * spacing(reconstruction, len(self.cloud))
-        self.scene = server.scene
+        self.server, self.scene = server, server.scene
         frame = frame_of(reconstruction, self.cloud)
         self.radius = frame.radius
         self.scene.set_up_direction(frame.up)
@@ -152,9 +155,9 @@ class Viewer(Shown):
         self.measured = gui.add_markdown(HOW_TO_MEASURE)
         labels = [f"{view}: {name}" for view, name in enumerate(reconstruction.names)]
         self.view = gui.add_dropdown("view", labels, hint="Or click a camera.")
-        shown = pictures_of_view(reconstruction, 0, self._finite[0], self._depths)
-        self.photo = gui.add_image(shown.photo, label="photo")
-        self.depth = gui.add_image(shown.depth, label=_depth_label(reconstruction, self._depths))
+        photo, depth = self._pictures(0)
+        self.photo = gui.add_image(photo, label="photo")
+        self.depth = gui.add_image(depth, label=_depth_label(reconstruction, self._depths))
         self._listen(labels)
         self._choose_points()
 
@@ -168,8 +171,12 @@ class Viewer(Shown):
 
     def show_view(self, view: int) -> None:
         """Photo and depth of this view beside the scene."""
+        self.photo.image, self.depth.image = self._pictures(view)
+
+    def _pictures(self, view: int) -> tuple[np.ndarray, np.ndarray]:
+        """Photo and depth, large enough to be looked at."""
         shown = pictures_of_view(self.reconstruction, view, self._finite[view], self._depths)
-        self.photo.image, self.depth.image = shown.photo, shown.depth
+        return np.array(panel(shown.photo, PANEL)), np.array(panel(shown.depth, PANEL))
 
     def pick(self, eye: Float[np.ndarray, "3"], direction: Float[np.ndarray, "3"]) -> None:
         """Take the point that a ray meets for an end of the rule; a third one begins anew."""
@@ -228,6 +235,6 @@ def _range(cloud: Cloud) -> tuple[float, float]:
     return (low, high) if high > low else (0.0, 1.0)
 
 
-def _depth_label(reconstruction: Reconstruction, depths: Any) -> str:
+def _depth_label(reconstruction: Reconstruction, depths: DepthRange) -> str:
     unit = "m" if reconstruction.scale == "metric" else "scale-free"
     return f"depth, bright {depths.near:.3g} to dark {depths.far:.3g}, {unit}"

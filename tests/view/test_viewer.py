@@ -6,8 +6,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from browser import opened, screenshot
+from scipy.spatial.transform import Rotation
 
 from g2vlm.export.cloud import Selection
+from g2vlm.export.glb import frustum_depth
 from g2vlm.view.viewer import Viewer, page, serve
 
 HAS_VISER = pytest.mark.usefixtures("viser")
@@ -47,8 +49,10 @@ def test_less_certain_points_vanish(viewer: Viewer):
 
 def test_a_view_is_shown_with_its_depth(viewer: Viewer, room):
     viewer.show_view(1)
-    np.testing.assert_array_equal(viewer.photo.image, room.images[1])
-    assert viewer.depth.image.shape == room.images[1].shape
+    height, width = room.depth[1].shape
+    for shown in (viewer.photo.image, viewer.depth.image):
+        assert shown.shape == (448 * height // width, 448, 3)
+    np.testing.assert_array_equal(viewer.photo.image[4::8, 4::8], room.images[1])
 
 
 def test_two_picks_are_measured_and_a_third_begins_anew(viewer: Viewer):
@@ -90,6 +94,18 @@ def test_a_page_opens_without_a_network(room, tmp_path):
     assert len(picture) > 20_000  # a blank page has a few thousand bytes
 
 
+def place_of_photo(viewer: Viewer, view: int, *, width: int, height: int) -> tuple[float, float]:
+    """Where on the screen, in pixels, the middle of a photo hangs in its frustum."""
+    (client,) = viewer.server.get_clients().values()
+    eye = client.camera
+    pose = viewer.reconstruction.poses[view]
+    middle = pose[:3, 3] + frustum_depth(viewer.reconstruction) * pose[:3, 2]
+    local = Rotation.from_quat(eye.wxyz, scalar_first=True).inv().apply(middle - eye.position)
+    focal = height / 2 / np.tan(eye.fov / 2)
+    x, y = focal * local[:2] / local[2] + (width / 2, height / 2)
+    return float(x), float(y)
+
+
 @pytest.mark.slow
 def test_a_person_walks_measures_and_looks_through_a_camera(viewer: Viewer, tmp_path):
     with opened(width=900, height=640) as (tab, away):
@@ -97,6 +113,10 @@ def test_a_person_walks_measures_and_looks_through_a_camera(viewer: Viewer, tmp_
         tab.get_by_text("2,000 of 2,000 points").wait_for()
         tab.wait_for_timeout(8000)
         screenshot(tab, "viewer_1_open", tmp_path)
+        for view in (1, 0):  # the third one hangs behind the second
+            tab.mouse.click(*place_of_photo(viewer, view, width=900, height=640))
+            tab.wait_for_timeout(3000)
+            assert viewer.view.value == f"{view}: {view}.png"
         tab.mouse.move(250, 300)
         tab.mouse.down()
         tab.mouse.move(330, 330, steps=5)
