@@ -1,10 +1,11 @@
 """The page in the browser: drop photos, see the scene, mark points, ask, take files away. Drawn by gradio."""
 
 import html
+import os
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
@@ -58,7 +59,7 @@ def launch(
 def served(predictor: Predictor, limits: Limits, *, host: str = LOOPBACK, port: int | None = None) -> Iterator[Any]:
     """The page while the block lasts, with all files of its visitors in one folder that goes with it."""
     gr = _gradio()
-    with tempfile.TemporaryDirectory(prefix="g2vlm-app-") as folder:
+    with tempfile.TemporaryDirectory(prefix="g2vlm-app-") as folder, _settings_of_gradio(Path(folder)):
         page = Page(predictor, limits, Path(folder), gr)
         blocks = page.blocks()
         blocks.queue(max_size=limits.waiting, default_concurrency_limit=1)
@@ -82,6 +83,22 @@ def served(predictor: Predictor, limits: Limits, *, host: str = LOOPBACK, port: 
             blocks.close(verbose=False)
 
 
+@contextmanager
+def _settings_of_gradio(folder: Path) -> Iterator[None]:
+    """What gradio takes from the environment alone: where uploads lie, and that nobody is told of the page."""
+    wanted = {"GRADIO_TEMP_DIR": str(folder / "uploads"), "GRADIO_ANALYTICS_ENABLED": "False"}
+    before = {name: os.environ.get(name) for name in wanted}
+    os.environ.update(wanted)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
+
+
 def _gradio() -> ModuleType:
     try:
         import gradio
@@ -103,7 +120,6 @@ class Page:
     limits: Limits
     folder: Path
     gr: Any
-    parts: dict[str, Any] = field(default_factory=dict)
 
     def reconstruct(self, before: Scene | None, files: Sequence[str] | None) -> list[Any]:
         """A new scene, and all that shows it; the one before is forgotten."""
