@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 NAMES = ("chromium", "chromium-browser", "google-chrome")
-PATIENCE = 240_000
+PATIENCE = 120_000
 """Milliseconds: scenes are drawn by the processor here."""
 
 
