@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from g2vlm.predictor import Predictor
     from g2vlm.records import Geometry, Reconstruction, Views
 
-__version__ = "0.4.0"
+__version__ = "0.5.0"
 
 __all__ = [
     "G2VLM",

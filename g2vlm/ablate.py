@@ -19,12 +19,13 @@ from torch import Tensor
 from torch.autograd.graph import saved_tensors_hooks
 
 from g2vlm import hub
-from g2vlm.atomic import write_whole
+from g2vlm.atomic import sole_owner, write_whole
 from g2vlm.config import G2VLMConfig
 from g2vlm.data.samples import Pack, to_device
 from g2vlm.eval.comparison import Claim, Cost, Trial, Trials, as_record, table
 from g2vlm.eval.metrics.answers import Scores
 from g2vlm.eval.questions import Quiz, asking, evaluate, held_out
+from g2vlm.eval.terms import keep_terms
 from g2vlm.loading import load
 from g2vlm.pathway_config import NoPathway, PathwayConfig, PreDecoder, bank, orders, usages
 from g2vlm.predictor import Predictor
@@ -32,7 +33,6 @@ from g2vlm.speaking import GeometryInput
 from g2vlm.train.launch import launch
 from g2vlm.train.learner import Learner, Totals
 from g2vlm.train.metrics import METRICS, Row, read_rows
-from g2vlm.train.parallel import sole_owner
 from g2vlm.train.recipe import GASP, CorrespondenceRecipe, Recipe, find_recipe
 from g2vlm.train.run import fresh_learner, packs_of
 from g2vlm.train.typed import suggestion
@@ -187,7 +187,7 @@ def compare(
         return held_out(questions, num_views=base.data.views[0], size=terms.resolution, kinds=kinds)
 
     with sole_owner(out):
-        keep_terms(out / STATE, terms)
+        keep_terms(out / STATE, asdict(terms))
         for seed in range(seeds):
             for name in only or variants:
                 folder = out / name / f"seed_{seed}"
@@ -211,16 +211,6 @@ def on_terms(base: Recipe, terms: Terms, seed: int, workers: int) -> Recipe:
         data=replace(base.data, resolution=terms.resolution, workers=workers),
         optimiser=replace(base.optimiser, warmup=warmup),
     )
-
-
-def keep_terms(file: Path, terms: Terms) -> None:
-    """Note the terms of a new comparison; ValueError names the first that differs from an old one's."""
-    if not file.exists():
-        write_whole(file, json.dumps(asdict(terms), indent=1) + "\n")
-        return
-    for name, held in json.loads(file.read_text()).items():
-        if (wanted := getattr(terms, name)) != held:
-            raise ValueError(f"{name} is {wanted!r}, but {file.parent} compares with {held!r}; choose another --out")
 
 
 def finish(folder: Path, recipe: Recipe, variant: Variant, quizzes: Callable[[], Sequence[Quiz]]) -> bool:

@@ -18,9 +18,10 @@ import torch
 from jaxtyping import Bool, Float
 
 from g2vlm.geometry.camera import unproject
-from g2vlm.geometry.points import depth_jumps, normals_from_points
+from g2vlm.geometry.points import depth_jumps
 from g2vlm.geometry.pose import in_first_frame, transform
 from g2vlm.records import Box, Mark, Reconstruction, Scale, Statement, Views
+from g2vlm.worlds import unit, up_direction, world_normals
 
 Kind = Literal["depth", "extent", "distance", "same", "nearest", "sees", "motion", "room", "floor"]
 
@@ -437,7 +438,7 @@ def _room_size(scene: Measurable) -> RoomSize:
     points = np.concatenate([points[mask] for points, mask, _ in maps])
     if not len(points):
         return RoomSize(math.nan, math.nan, math.nan, math.nan)
-    normals = np.concatenate([_normals(*view) for view in maps])
+    normals = np.concatenate([n[(n != 0).any(-1)] for n in (world_normals(*view) for view in maps)])
     axes = _room_axes(normals, scene.poses)
     low, high = np.quantile(points @ axes.T, (OUTERMOST, 1 - OUTERMOST), axis=0)
     cameras = scene.poses[:, :3, 3] @ axes.T
@@ -446,32 +447,15 @@ def _room_size(scene: Measurable) -> RoomSize:
     return RoomSize(max(one, other), min(one, other), height, float(cameras[:, 2].mean() - low[2]))
 
 
-def _normals(
-    points: Float[np.ndarray, "height width 3"],
-    mask: Bool[np.ndarray, "height width"],
-    pose: Float[np.ndarray, "4 4"],
-) -> Float[np.ndarray, "pixels 3"]:
-    """Of the pixels that have one; in the world, towards the camera."""
-    from_camera = torch.from_numpy(points - pose[:3, 3])
-    normals = normals_from_points(from_camera, torch.from_numpy(mask)).numpy()
-    return normals[(normals != 0).any(-1)]
-
-
 def _room_axes(
     normals: Float[np.ndarray, "pixels 3"], poses: Float[np.ndarray, "views 4 4"]
 ) -> Float[np.ndarray, "3 3"]:
     """Unit rows: two level axes along the walls, and up.
 
-    Up is the direction of floors and ceilings: the normals nearest to the cameras' mean up, in a cone that narrows around
-    its own mean. The walls' direction is the fullest one among level normals, where a quarter turn makes no difference.
+    The walls' direction is the fullest one among level normals, where a quarter turn makes no difference.
     """
-    up = _unit(-poses[:, :3, 1].mean(0))
-    for degrees in (40, 20, 10, 5):
-        cosines = normals @ up
-        near = np.abs(cosines) > math.cos(math.radians(degrees))
-        if near.any():
-            up = _unit((normals[near] * np.sign(cosines[near, None])).sum(0))
-    right = _unit(np.cross(poses[0, :3, 2], up))
+    up = up_direction(normals, poses)
+    right = unit(np.cross(poses[0, :3, 2], up))
     ahead = np.cross(up, right)
     level = normals[np.abs(normals @ up) < math.sin(math.radians(20))]
     angle = _main_direction(np.arctan2(level @ ahead, level @ right))
@@ -487,10 +471,6 @@ def _main_direction(angles: Float[np.ndarray, " angles"]) -> float:
     offsets = (angles - (peak + 0.5) * quarter / 45 + quarter / 2) % quarter - quarter / 2
     near = offsets[np.abs(offsets) < math.radians(5)]
     return float((peak + 0.5) * quarter / 45 + near.mean()) if len(near) else 0.0
-
-
-def _unit(vector: Vector) -> Vector:
-    return vector / np.linalg.norm(vector)
 
 
 _MEASURES: dict[Kind, Callable[[Measurable, Sequence[_Thing]], Iterator[Statement]]] = {

@@ -1,19 +1,21 @@
 """A stock Qwen-VL with a geometry pathway, ready for use: photos in, answers in words out."""
 
 from collections.abc import Sequence
+from pathlib import Path
 from time import perf_counter
 from typing import NoReturn, Unpack
 
 from g2vlm.answering import Asked, Asking, Marked, Reasoning, Request, Session, require_marks, said_of_marks
-from g2vlm.conversation import Conversation, about, read_photos
+from g2vlm.conversation import Conversation, Turn, about, read_photos
 from g2vlm.host import NATIVE, Host
 from g2vlm.host_processor import HostProcessor
-from g2vlm.host_speaking import HostPrompt, HostSpeaker, Sight
+from g2vlm.host_speaking import NOTHING, HostPrompt, HostSpeaker, Sight
 from g2vlm.marks import draw_marks
 from g2vlm.pictures import Photo, PhotoLike
 from g2vlm.predictor import Answering
 from g2vlm.records import Answer, Reconstruction
-from g2vlm.speaking import Decoding, GeometryInput
+from g2vlm.speaking import MAX_NEW_TOKENS, Decoding, GeometryInput
+from g2vlm.windows import OVERLAP, WINDOW, Joiner
 
 
 class HostPredictor(Answering):
@@ -34,6 +36,17 @@ class HostPredictor(Answering):
     def reconstruct(
         self, photos: Sequence[PhotoLike], *, resolution: int | None = None, seed: int = 0
     ) -> Reconstruction:
+        self._reconstructs_nothing("ask it questions")
+
+    def joiner(
+        self,
+        *,
+        window: int = WINDOW,
+        overlap: int = OVERLAP,
+        resolution: int | None = None,
+        seed: int = 0,
+        folder: Path | None = None,
+    ) -> Joiner:
         self._reconstructs_nothing("ask it questions")
 
     def open(
@@ -72,6 +85,14 @@ class HostPredictor(Answering):
             sight = self._speaker.look(conversation.photos, geometry, seed)
             prompts.append(self.prompt(conversation, request, sight, decoding))
         return self.say(prompts, asking, started) if prompts else []
+
+    def answer_blindly(
+        self, questions: Sequence[str], *, system: str | None = None, max_new_tokens: int = MAX_NEW_TOKENS
+    ) -> list[str]:
+        opening = () if system is None else (Turn("system", (system,)),)
+        decoding = Decoding(max_new_tokens=max_new_tokens)
+        prompts = [self._speaker.prompt((*opening, Turn("user", (words,))), NOTHING, decoding) for words in questions]
+        return self._speaker.say(prompts, decoding, 0).texts
 
     def prompt(self, conversation: Conversation, query: Marked, sight: Sight, decoding: Decoding) -> HostPrompt:
         """A conversation with what is marked said before its question and drawn on what the host sees of the photos."""

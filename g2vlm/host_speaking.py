@@ -32,6 +32,10 @@ class Sight:
         return [cells + 2 for cells in (self.image_grid_thw.prod(1) // MERGE**2).tolist()]
 
 
+NOTHING = Sight((), (), torch.zeros((0, 3), dtype=torch.long), ())
+"""What a host sees that is shown no photo."""
+
+
 @dataclass(frozen=True)
 class HostPrompt:
     """text: up to where the answer begins, with one placeholder for each photo. ids: with one for each visual token."""
@@ -134,14 +138,15 @@ class HostSpeaker:
             mask[i, width - len(prompt.ids) :] = 1
         sights = [prompt.sight for prompt in prompts]
         geometry = [view for sight in sights for view in sight.geometry]
-        pixels = torch.cat([patches for sight in sights for patches in sight.patches])
+        patches = [photo for sight in sights for photo in sight.patches]
         made: dict[str, Any] = {
             "input_ids": ids.to(model.device),
             "attention_mask": mask.to(model.device),
             "mm_token_type_ids": (ids == processor.image_token).int().to(model.device),
-            "pixel_values": pixels.to(model.device, model.dtype),
-            "image_grid_thw": torch.cat([sight.image_grid_thw for sight in sights]).to(model.device),
         }
+        if patches:
+            made["pixel_values"] = torch.cat(patches).to(model.device, model.dtype)
+            made["image_grid_thw"] = torch.cat([sight.image_grid_thw for sight in sights]).to(model.device)
         return made | {"geometry_images": geometry} if geometry else made
 
     def _ends(self) -> list[int]:

@@ -35,6 +35,7 @@ Branches = Sequence[Sequence[int]]
 class G2VLMOutput(ModelOutput):
     """logits [samples, tokens or logits_to_keep, vocabulary]; hidden_states after the final norms [samples, tokens, width].
 
+    inputs_embeds: what entered the decoder [samples, tokens, width].
     geometry: what the heads read from all views of the batch, in order; None unless asked for. layout: of the input.
     """
 
@@ -42,6 +43,7 @@ class G2VLMOutput(ModelOutput):
     past_key_values: Cache | None = None
     last_hidden_state: Tensor | None = None
     hidden_states: tuple[Tensor, ...] | None = None
+    inputs_embeds: Tensor | None = None
     geometry: Geometry | None = None
     layout: Layout | None = None
 
@@ -153,6 +155,7 @@ class G2VLM(PreTrainedModel, GenerationMixin):
             past_key_values=past_key_values,
             last_hidden_state=samples,
             hidden_states=tuple(x.unflatten(0, input_ids.shape) for x in layers) if output_hidden_states else None,
+            inputs_embeds=x.unflatten(0, input_ids.shape),
             geometry=geometry,
             layout=layout,
         )
@@ -216,7 +219,10 @@ class G2VLM(PreTrainedModel, GenerationMixin):
     def encode_views(self, views: Images) -> tuple[Float[Tensor, "_patches width"], ...]:
         """Geometric tokens of each view at the width of the decoder."""
         return in_batches(
-            lambda images, grid, _: self.dino_projection(self.dino(images)), views, [self.grid(v) for v in views]
+            lambda images, grid, _: self.dino_projection(self.dino(images)),
+            views,
+            [self.grid(view) for view in views],
+            is_whole=self.config.dino_windows == "reference",  # those windows reach across images
         )
 
     def read_geometry(

@@ -197,16 +197,44 @@ def to_views(
     """RGB in [0, 1] of each photo at its working size; Lanczos, no cropping."""
     if not photos:
         raise ValueError("no photo was given; a reconstruction needs at least 1 view")
-    sizes = [working_size(*photo.size, resolution, patch, rule) for photo in photos]
-    if rule == "first_view_width":
-        sizes = [sizes[0]] * len(sizes)
+    sizes = view_sizes([photo.size for photo in photos], resolution, patch, rule)
     return [view_at(photo, size) for photo, size in zip(photos, sizes, strict=True)]
+
+
+def view_sizes(
+    photos: Sequence[tuple[int, int]], resolution: int, patch: int, rule: Resize = "long_side"
+) -> list[tuple[int, int]]:
+    """(height, width) of the views of photos of these sizes; see `working_size`."""
+    sizes = [working_size(*photo, resolution, patch, rule) for photo in photos]
+    return [sizes[0]] * len(sizes) if rule == "first_view_width" else sizes
 
 
 def view_at(photo: Photo, size: tuple[int, int]) -> Float[Tensor, "3 height width"]:
     """RGB in [0, 1] of a photo at this size; Lanczos, no cropping."""
+    return torch.from_numpy(resized(photo, size).rgb).permute(2, 0, 1).contiguous() / 255
+
+
+def resized(photo: Photo, size: tuple[int, int]) -> Photo:
+    """A photo at this size (height, width); Lanczos, no cropping."""
     image = Image.fromarray(photo.rgb).resize((size[1], size[0]), Image.Resampling.LANCZOS)
-    return torch.from_numpy(np.array(image)).permute(2, 0, 1).contiguous() / 255
+    return Photo(photo.name, np.array(image))
+
+
+def sharpest(photos: Iterable[Photo]) -> Photo | None:
+    """The one whose edges are hardest: of the greatest variance of the Laplacian; None of none. Holds two at a time."""
+    best, highest = None, -1.0
+    for photo in photos:
+        value = sharpness(photo.rgb)
+        if value > highest:
+            best, highest = photo, value
+    return best
+
+
+def sharpness(rgb: UInt8[np.ndarray, "height width 3"]) -> float:
+    """Variance of the Laplacian of the brightness; that of a blurred or a blank picture is small."""
+    grey = rgb.mean(2, dtype=np.float32)
+    around = grey[:-2, 1:-1] + grey[2:, 1:-1] + grey[1:-1, :-2] + grey[1:-1, 2:]
+    return float((around - 4 * grey[1:-1, 1:-1]).var())
 
 
 MERGED_PATCH = 28

@@ -2,23 +2,26 @@
 
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from importlib.metadata import version
+from pathlib import Path
 from typing import Unpack, overload
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
+from torch.nn.functional import pad
 
 from g2vlm.answering import Asking, NativeSession, Reasoning, Request, Session, answer_all
-from g2vlm.conversation import MAX_FRAMES, Message, read_photos
+from g2vlm.conversation import MAX_FRAMES, Message, Turn, read_photos
 from g2vlm.host import Host
 from g2vlm.model import G2VLM
-from g2vlm.pictures import PhotoLike, to_views
+from g2vlm.pictures import PhotoLike, photo_of, to_views
 from g2vlm.processor import Processor
 from g2vlm.reconstruction import reconstruction_of
 from g2vlm.records import Answer, Box, Geometry, Mark, Provenance, Reconstruction
-from g2vlm.speaking import Decoding, GeometryInput, Speaker
+from g2vlm.speaking import MAX_NEW_TOKENS, Decoding, GeometryInput, Speaker
+from g2vlm.windows import OVERLAP, WINDOW, Joined, Joiner, Partial, Sight, Sizing, Windowing
 
 
 class Answering(ABC):
@@ -32,6 +35,21 @@ class Answering(ABC):
         self, photos: Sequence[PhotoLike], *, resolution: int | None = None, seed: int = 0
     ) -> Reconstruction:
         """Depth, points and cameras of photos of one static scene; ValueError for a model that reconstructs nothing."""
+
+    @abstractmethod
+    def joiner(
+        self,
+        *,
+        window: int = WINDOW,
+        overlap: int = OVERLAP,
+        resolution: int | None = None,
+        seed: int = 0,
+        folder: Path | None = None,
+    ) -> Joiner:
+        """What sees a long sequence by windows and joins them; ValueError for a model that reconstructs nothing.
+
+        folder: keeps finished windows; with the same photos and arguments an interrupted run goes on from there.
+        """
 
     @abstractmethod
     def open(
@@ -57,6 +75,12 @@ class Answering(ABC):
         **decoding: Unpack[Decoding],
     ) -> list[Answer]:
         """What `answer` says to each request; all are computed at once. What is sampled depends on the whole batch."""
+
+    @abstractmethod
+    def answer_blindly(
+        self, questions: Sequence[str], *, system: str | None = None, max_new_tokens: int = MAX_NEW_TOKENS
+    ) -> list[str]:
+        """What is said to these words, likeliest first, by a model that is shown nothing; for comparison."""
 
     @overload
     def answer(
@@ -184,13 +208,76 @@ class Predictor(Answering):
         seconds = {"resize": read - started, "model": done - read}
         return reconstruction_of(geometry, read_in, views, self._provenance(resolution, seed, seconds))
 
-    @torch.no_grad()  # not inference_mode: roma keeps a table from its first call, which training must be able to use
     def geometry(self, views: Sequence[Float[Tensor, "3 _height _width"]]) -> Geometry:
         """What the heads read from these views (RGB in [0, 1], sides multiples of the patch size), in float32."""
+        return self.look(views).geometry
+
+    @torch.no_grad()  # not inference_mode: roma keeps a table from its first call, which training must be able to use
+    def look(self, views: Sequence[Float[Tensor, "3 _height _width"]]) -> Sight:
+        """`geometry`, and the mean token that the geometric encoder makes of each view, which is alike for views of one place.
+
+        What leaves the decoder is not: it knows all other views of its window.
+        """
         model = self.model
         views = [view.to(model.device, model.dtype) for view in views]
-        ids = self.processor.reconstruction_ids([model.grid(view) for view in views]).to(model.device)
-        return model(ids, views=views, logits_to_keep=None, read_geometry=True).geometry
+        grids = [model.grid(view) for view in views]
+        ids = self.processor.reconstruction_ids(grids).to(model.device)
+        out = model(ids, views=views, logits_to_keep=None, read_geometry=True)
+        tokens = out.inputs_embeds[0][out.layout.is_geometric].split([rows * columns for rows, columns in grids])
+        return Sight(out.geometry, torch.stack([view.mean(0) for view in tokens]))
+
+    def stream(
+        self,
+        photos: Iterable[PhotoLike],
+        *,
+        window: int = WINDOW,
+        overlap: int = OVERLAP,
+        resolution: int | None = None,
+        seed: int = 0,
+    ) -> Iterator[Partial]:
+        """Poses and points of a sequence of any length while it arrives: after each window, the frames that it settles.
+
+        photos: in the order in which they were taken, each sharing much of what it shows with the next; read as they are needed.
+        All parts are in the world of view 0. Arguments as for `reconstruct` and `reconstruct_sequence`.
+        """
+        joiner = self.joiner(window=window, overlap=overlap, resolution=resolution, seed=seed)
+        return joiner.run(photo_of(photo, f"view_{index:05d}") for index, photo in enumerate(photos))
+
+    def reconstruct_sequence(
+        self,
+        photos: Iterable[PhotoLike],
+        *,
+        window: int = WINDOW,
+        overlap: int = OVERLAP,
+        resolution: int | None = None,
+        seed: int = 0,
+        folder: Path | None = None,
+        close_loops: bool = True,
+    ) -> Joined:
+        """A sequence of any length, by overlapping windows of which one at a time is in memory; see `windows`.
+
+        folder: keeps finished windows; with the same photos and arguments an interrupted run goes on from there.
+        close_loops: look for places that are seen again, and make the sequence agree about them.
+        """
+        joiner = self.joiner(window=window, overlap=overlap, resolution=resolution, seed=seed, folder=folder)
+        for _ in joiner.run(photo_of(photo, f"view_{index:05d}") for index, photo in enumerate(photos)):
+            pass
+        return joiner.joined(close_loops=close_loops)
+
+    def joiner(
+        self,
+        *,
+        window: int = WINDOW,
+        overlap: int = OVERLAP,
+        resolution: int | None = None,
+        seed: int = 0,
+        folder: Path | None = None,
+    ) -> Joiner:
+        config = self.model.config
+        torch.manual_seed(seed)
+        sizing = Sizing(config.resolution if resolution is None else resolution, config.patch_size, config.view_resize)
+        provenance = self._provenance(resolution, seed, {})
+        return Joiner(self.look, sizing, provenance, Windowing(window, overlap), folder)
 
     def answer_batch(
         self,
@@ -217,6 +304,25 @@ class Predictor(Answering):
         speaker = self._speaker()
         scene = speaker.scene(read_photos(photos), geometry, resolution, seed)
         return NativeSession(speaker, scene, geometry, self._provenance(resolution, seed, {}))
+
+    @torch.no_grad()
+    def answer_blindly(
+        self, questions: Sequence[str], *, system: str | None = None, max_new_tokens: int = MAX_NEW_TOKENS
+    ) -> list[str]:
+        speaker, tokens = self._speaker(), self.processor.tokens
+        opening = () if system is None else (Turn("system", (system,)),)
+        asked = [self.processor.conversation_ids((*opening, Turn("user", (words,)))) for words in questions]
+        longest = max(len(ids) for ids in asked)
+        padded = torch.stack([pad(ids, (longest - len(ids), 0), value=tokens.pad) for ids in asked])
+        said = speaker.model.generate(  # pyright: ignore[reportAttributeAccessIssue]
+            input_ids=padded.to(self.model.device),
+            attention_mask=(padded != tokens.pad).long().to(self.model.device),
+            max_new_tokens=max_new_tokens,
+            do_sample=False,
+            eos_token_id=tokens.eos,
+            pad_token_id=tokens.pad,
+        )
+        return self.processor.tokenizer.batch_decode(said[:, longest:], skip_special_tokens=True)
 
     def _speaker(self) -> Speaker:
         if not self.model.config.has_language:

@@ -7,6 +7,7 @@ PROMPTS = MappingProxyType(
         # Ours and the released model's.
         "system": "You are a helpful assistant.",
         "reconstruction": "Reconstruct the 3D scene.",
+        "answer_line": "Think it through first. Then end with a line that gives the letter of the right option, like this:\nAnswer: A",
         # lmms-eval: VSI-Bench and SPAR-Bench, before (the first) and after the question.
         "video_frames": "These are frames of a video.",
         "choice": "Answer with the option's letter from the given choices directly.",
@@ -19,6 +20,8 @@ PROMPTS = MappingProxyType(
         "mmsi": (
             "\nAnswer with the option's letter from the given choices directly. Enclose the option's letter within ``."
         ),
+        # VLMEvalKit: after the options of All-Angles Bench; a blank and a line break end it.
+        "all_angles": "Please select the correct answer from the options above. \n",
         # SpatialStack: before the question; {} takes the letters, as in "A, B, C".
         "blink": (
             "Return exactly one uppercase option letter from the given choices ({}). "

@@ -1,6 +1,7 @@
 """From what the heads say to what a person gets: world frame at view 0, pixels of the photos, NumPy arrays."""
 
 from collections.abc import Sequence
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -10,13 +11,22 @@ from torch import Tensor
 from g2vlm.geometry.camera import intrinsics_from_points, rescale_intrinsics
 from g2vlm.geometry.points import depth_jumps, normals_from_points
 from g2vlm.geometry.pose import in_first_frame, transform
-from g2vlm.pictures import Photo
 from g2vlm.records import Geometry, Provenance, Reconstruction
+
+
+class Original(Protocol):
+    """Whatever a view was made of: a Photo, or what is left of one. size: (height, width)."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def size(self) -> tuple[int, int]: ...
 
 
 def reconstruction_of(
     geometry: Geometry,
-    photos: Sequence[Photo],
+    photos: Sequence[Original],
     views: Sequence[Float[Tensor, "3 _height _width"]],
     provenance: Provenance,
 ) -> Reconstruction:

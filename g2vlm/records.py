@@ -1,7 +1,9 @@
 """What is passed between the parts of g2vlm: pictures with their truth, what the heads read, what a user gets."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Literal
+from pathlib import Path
+from typing import Any, Literal
 
 import numpy as np
 from jaxtyping import Bool, Float, Int, UInt8
@@ -9,6 +11,10 @@ from torch import Tensor
 
 Scale = Literal["scale_free", "metric"]
 """`scale_free`: true up to one positive factor common to all points and poses. `metric`: metres."""
+
+World = Literal["view_0", "gravity", "known"]
+"""`view_0`: camera frame of the first view. `gravity`: y down along gravity, floor at y = 0, the first camera above the origin and facing
+along z. `known`: that of poses that were given."""
 
 IGNORE = -100
 """The label of a token that is not to be learnt."""
@@ -86,7 +92,7 @@ class Provenance:
 
 @dataclass(frozen=True)
 class Reconstruction:
-    """Depth, points and cameras of a few photos; the world frame is the camera frame of view 0.
+    """Depth, points and cameras of a few photos; the world frame is the camera frame of view 0 unless `world` says another.
 
     Every map has the working resolution of its view (height, width), which `images` shows; `intrinsics` are in pixels
     of the original photo, whose size is `original_sizes` (height, width).
@@ -110,6 +116,20 @@ class Reconstruction:
     original_sizes: tuple[tuple[int, int], ...]
     scale: Scale
     provenance: Provenance
+    world: World = "view_0"
+
+    def save(self, folder: str | Path, formats: Sequence[str] = (), **options: Any) -> list[Path]:
+        """Write a folder that `load` reads again exactly, with further formats beside; see `g2vlm.export.save`."""
+        from g2vlm.export.save import save_reconstruction
+
+        return save_reconstruction(self, folder, formats, **options)
+
+    @classmethod
+    def load(cls, folder: str | Path) -> "Reconstruction":
+        """What `save` or `g2vlm predict` wrote; see `g2vlm.export.load`."""
+        from g2vlm.export.load import load_reconstruction
+
+        return load_reconstruction(folder)
 
 
 @dataclass(frozen=True)

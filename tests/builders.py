@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
@@ -11,9 +12,14 @@ from transformers.models.qwen2_vl.configuration_qwen2_vl import Qwen2VLTextConfi
 
 from g2vlm.config import G2VLMConfig, HeadsConfig, TokenIds
 from g2vlm.convert import official
+from g2vlm.data.scenes import rooms
 from g2vlm.encoders.vggt import Vggt, VggtConfig
+from g2vlm.geometry.camera import unproject
+from g2vlm.geometry.points import depth_jumps, normals_from_points
+from g2vlm.geometry.pose import in_first_frame, transform
 from g2vlm.layout import Grid, Picture, Segment, Text
 from g2vlm.model import G2VLM
+from g2vlm.records import Provenance, Reconstruction
 
 TOKENS = TokenIds(bos=40, eos=41, vision_start=42, vision_end=43, view_patch=44, image_patch=45, newline=46, pad=47)
 NUM_WORDS = 40
@@ -138,3 +144,34 @@ def random_pictures(*grids: Grid, seed: int = 0) -> dict[str, Tensor]:
         "pixel_values": torch.randn(int(thw.prod(1).sum()), 3 * 2 * 4 * 4, generator=generator),
         "image_grid_thw": thw,
     }
+
+
+def true_reconstruction(seed: int = 5, num_views: int = 3, size: int = 84) -> Reconstruction:
+    """What a model without errors would say of a procedural room, in metres but called scale-free."""
+    views = rooms([seed], num_views=num_views, height=size, width=size).views
+    assert views.depth is not None
+    assert views.mask is not None
+    assert views.poses is not None
+    assert views.intrinsics is not None
+    local = unproject(views.depth[0], views.intrinsics[0])
+    poses = in_first_frame(views.poses[0])
+    mask = views.mask[0] & ~depth_jumps(views.depth[0], views.mask[0])
+
+    def maps(values: torch.Tensor) -> tuple[np.ndarray, ...]:
+        return tuple(value.numpy() for value in values)
+
+    return Reconstruction(
+        names=tuple(f"view_{view}.png" for view in range(num_views)),
+        images=maps((255 * views.images[0]).byte().permute(0, 2, 3, 1)),
+        depth=maps(views.depth[0]),
+        points=maps(transform(poses, local)),
+        normals=maps(normals_from_points(local, mask)),
+        confidence=maps(torch.ones_like(views.depth[0])),
+        mask=maps(mask),
+        poses=poses.numpy(),
+        intrinsics=views.intrinsics[0].numpy(),
+        intrinsics_error=np.zeros(num_views, dtype=np.float32),
+        original_sizes=((size, size),) * num_views,
+        scale="scale_free",
+        provenance=Provenance("truth", "0" * 64),
+    )

@@ -148,7 +148,7 @@ def test_what_is_finished_is_kept_and_more_seeds_can_follow(unbroken, weights, m
 @pytest.mark.parametrize(
     ("changed", "message"),
     [
-        ({"steps": 3}, "steps is 3, but .* compares with 2; choose another --out"),
+        ({"steps": 3}, "steps is 3, but .* holds results with 2; choose another --out"),
         ({"questions": 24}, "questions is 24"),
     ],
 )

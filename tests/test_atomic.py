@@ -1,6 +1,11 @@
+import re
+import subprocess
+import sys
+from pathlib import Path
+
 import pytest
 
-from g2vlm.atomic import naming, whole_folder, write_whole
+from g2vlm.atomic import naming, read_lines, sole_owner, whole_folder, write_whole
 
 
 def test_a_failure_names_the_file_that_the_user_knows(tmp_path):
@@ -45,3 +50,35 @@ def test_a_folder_that_holds_something_is_replaced_only_if_allowed(tmp_path):
     with whole_folder(tmp_path / "out", overwrite=True) as partial:
         (partial / "new").touch()
     assert [path.name for path in tmp_path.rglob("*")] == ["out", "new"]
+
+
+def test_a_last_line_that_was_cut_off_is_left_out(tmp_path):
+    file = tmp_path / "log.jsonl"
+    file.write_bytes('{"a": 1}\n{"a": "é'.encode()[:-1])
+    assert read_lines(file) == [{"a": 1}]
+    file.write_text('{"a": 1\n{"a": 2}\n')
+    with pytest.raises(ValueError, match=r"log.jsonl:1: is not JSON .*; delete the line"):
+        read_lines(file)
+
+
+HOLD = """
+import sys, time
+from pathlib import Path
+from g2vlm.atomic import sole_owner
+with sole_owner(Path(sys.argv[1])):
+    print("held", flush=True)
+    time.sleep(60)
+"""
+
+
+def test_a_second_run_in_the_same_folder_is_refused_until_the_first_is_gone(tmp_path):
+    first = subprocess.Popen([sys.executable, "-c", HOLD, str(tmp_path)], stdout=subprocess.PIPE, text=True)
+    assert first.stdout is not None
+    assert first.stdout.readline() == "held\n"
+    message = re.escape(f"{tmp_path} is being written by process {first.pid} on ")
+    with pytest.raises(ValueError, match=message), sole_owner(tmp_path):
+        pass
+    first.kill()
+    first.wait()
+    with sole_owner(tmp_path):
+        assert Path(tmp_path, ".lock").exists()

@@ -1,25 +1,40 @@
-"""`g2vlm eval`: what a model is worth; each kind of evaluation is a command of its own."""
+"""`g2vlm eval`: what a model is worth, by benchmarks and by what its layers know; each kind of evaluation is a command of its own."""
 
 import json
 from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
+from typer.core import TyperGroup
 
+from g2vlm.cli.benchmarks import COMMANDS, benchmarks
 from g2vlm.cli.options import Encoder
 from g2vlm.cli.predict import MODEL, Device
 
-evaluation = typer.Typer(help="Measure a model.", no_args_is_help=True)
+
+class _BenchmarkFirst(TyperGroup):
+    """`eval rooms` means `eval run rooms`: what names no command is a benchmark, or an option of `run`."""
+
+    def parse_args(self, ctx: typer.Context, args: list[str]) -> list[str]:
+        if args == ["--list"]:
+            args = ["benchmarks"]
+        elif args and args[0] not in self.commands and args[0] not in ("-h", "--help"):
+            args = ["run", *args]
+        return super().parse_args(ctx, args)
+
+
+evaluation = typer.Typer(
+    cls=_BenchmarkFirst,
+    help="Measure a model: g2vlm eval BENCH... --model M --data DIR, where BENCH is one of `g2vlm eval --list`.",
+    no_args_is_help=True,
+)
+for command in COMMANDS:
+    evaluation.command(no_args_is_help=command is not benchmarks)(command)
 
 Descriptors = Literal["query_key", "rotated_query_key", "hidden"]
 Tokens = Literal["geometric", "semantic"]
 
 SCENES = "Scenes"
-
-
-@evaluation.callback()
-def _group() -> None:
-    """A group even while it has one command."""
 
 
 @evaluation.command()

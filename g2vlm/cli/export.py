@@ -68,7 +68,7 @@ def export(
     require_free(out, overwrite=overwrite)
     saved = load_reconstruction(reconstruction)
     if original_resolution:
-        originals = None if photos is None else [read_photo(photos / name) for name in saved.names]
+        originals = None if photos is None else [read_photo(photos / Path(name).name) for name in saved.names]
         saved = at_original_resolution(saved, originals)
     written = save(
         saved,

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
-from jaxtyping import Bool, Float, UInt8
+from jaxtyping import Bool, Float, Shaped, UInt8
 from PIL import Image
 
 from g2vlm.data.samples import BadSample
@@ -210,10 +210,10 @@ def pinhole(fx: float, fy: float, cx: float, cy: float) -> Float[np.ndarray, "3 
 
 
 def sample_nearest(
-    values: Float[np.ndarray, "height width"], size: tuple[int, int]
-) -> Float[np.ndarray, "rows columns"]:
+    values: Shaped[np.ndarray, "height width *channels"], size: tuple[int, int]
+) -> Shaped[np.ndarray, "rows columns *channels"]:
     """A map at another size, each value taken from the nearest pixel; never a mixture of two depths."""
-    height, width = values.shape
+    height, width = values.shape[:2]
     rows = ((np.arange(size[0]) + 0.5) * height / size[0]).astype(int)
     columns = ((np.arange(size[1]) + 0.5) * width / size[1]).astype(int)
     return values[rows][:, columns]

@@ -4,6 +4,7 @@ World frame: metres, z up, origin on the floor below the middle of the ceiling. 
 many views will be taken of it or how large they are, so that a seed always means the same room.
 """
 
+import itertools
 import math
 from dataclasses import dataclass
 from itertools import islice
@@ -127,6 +128,36 @@ def view_poses(plan: Plan, num_views: int) -> list[tuple[Triple, Triple]]:
         dx, dy, dz = path.focus[0] - x, path.focus[1] - y, path.focus[2] - z
         poses.append(((x, y, z), (math.atan2(dy, dx) + yaw, math.atan2(dz, math.hypot(dx, dy)) + pitch, roll)))
     return poses
+
+
+def walked_poses(plan: Plan, num_views: int) -> list[tuple[Triple, Triple]]:
+    """Position and (yaw, pitch, roll) of a camera that goes once around the room and looks across it, swaying a little."""
+    reach, height = free_ring(plan)
+    poses = []
+    for k in range(num_views):
+        angle = math.tau * k / num_views
+        x, y = ring_position(plan, reach, angle)
+        z = height + 0.05 * math.sin(3 * angle)
+        ahead = math.atan2(-y, -x) + 0.12 * math.sin(2 * angle + 1)
+        poses.append(((x, y, z), (ahead, -0.15 + 0.05 * math.sin(5 * angle), 0.03 * math.sin(4 * angle))))
+    return poses
+
+
+def ring_position(plan: Plan, reach: float, angle: float) -> tuple[float, float]:
+    """On the ellipse that fills this part of the room, less the walls' margin."""
+    half_x, half_y = (reach * (length / 2 - WALL_MARGIN) for length in plan.size[:2])
+    return half_x * math.cos(angle), half_y * math.sin(angle)
+
+
+def free_ring(plan: Plan) -> tuple[float, float]:
+    """(reach, height) of the widest ring that keeps clear of all that is as high as it; ValueError where there is none."""
+    for reach, height in itertools.product((0.9, 0.8, 0.7, 0.6, 0.5), (1.5, 1.7, 1.9)):
+        level = [p for p in plan.pieces if p.origin[2] - 0.2 < height < p.origin[2] + p.size[2] + 0.2]
+        spots = [footprint(p.size, p.origin[0], p.origin[1], p.yaw) for p in level]
+        ring = [ring_position(plan, reach, math.tau * i / 72) for i in range(72)]
+        if all(spot.gap(*place) > 0.2 for spot in spots for place in ring):
+            return reach, height
+    raise ValueError("the furniture of this room leaves no way around; take another seed")
 
 
 def camera_path(draw: Random, size: Triple) -> Path:

@@ -15,7 +15,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from g2vlm.data.rooms_furniture import Material, Part, Triple
-from g2vlm.data.rooms_plan import Piece, Plan, plan_room, view_poses
+from g2vlm.data.rooms_plan import Piece, Plan, plan_room, view_poses, walked_poses
 from g2vlm.data.rooms_render import Cameras, Stage, lamp_maps, render
 from g2vlm.geometry.camera import project, unproject
 from g2vlm.geometry.pose import invert, transform
@@ -90,8 +90,31 @@ def rooms(
     angles = [plan.field_of_view for plan in plans] if fields_of_view is None else fields_of_view
     if len(angles) != len(plans) or not all(0 < angle < math.pi for angle in angles):
         raise ValueError(f"fields_of_view must be one angle in (0, pi) for each of {len(plans)} rooms, got {angles}")
-    stage = stage_of(plans, device)
     poses = floats([[pose_rows(*p) for p in view_poses(plan, num_views)] for plan in plans], device)
+    views, instances = drawn(plans, poses, angles, (height, width))
+    return Rooms(seeds, views, instances, tuple(objects_of(plan) for plan in plans))
+
+
+def walk(
+    seed: int, *, num_views: int, height: int = 112, width: int = 112, device: torch.device | str = "cpu"
+) -> Views:
+    """A room as seen by a camera that goes once around it, smoothly, looking across; the last view stands beside the first.
+
+    A long sequence that closes a loop, with its truth, and batch dimensions [views]. Raises ValueError for a room whose
+    furniture leaves no way around.
+    """
+    plan = plan_room(index(seed))
+    poses = floats([[pose_rows(*pose) for pose in walked_poses(plan, num_views)]], device)
+    views, _ = drawn([plan], poses, [plan.field_of_view], (height, width))
+    return Views(**{name: value[0] for name, value in vars(views).items()})
+
+
+def drawn(
+    plans: Sequence[Plan], poses: Float[Tensor, "scenes views 4 4"], angles: Sequence[float], size: tuple[int, int]
+) -> tuple[Views, Int[Tensor, "scenes views height width"]]:
+    """Views of rooms from these poses, and the object that each pixel shows. angles: fields of view, one per room."""
+    device, (height, width), num_views = poses.device, size, poses.shape[1]
+    stage = stage_of(plans, device)
     focal = floats([max(height, width) / 2 / math.tan(angle / 2) for angle in angles], device)
     intrinsics = floats([[0, 0, width / 2], [0, 0, height / 2], [0, 0, 1]], device).repeat(len(plans), num_views, 1, 1)
     intrinsics[..., 0, 0] = intrinsics[..., 1, 1] = focal[:, None]
@@ -107,8 +130,7 @@ def rooms(
     images, depth, normals, instances = (
         torch.cat(part).unflatten(0, (len(plans), num_views)) for part in zip(*parts, strict=True)
     )
-    views = Views(images, intrinsics, poses, depth, torch.ones_like(depth, dtype=torch.bool), normals)
-    return Rooms(seeds, views, instances, tuple(objects_of(plan) for plan in plans))
+    return Views(images, intrinsics, poses, depth, torch.ones_like(depth, dtype=torch.bool), normals), instances
 
 
 def correspondences(

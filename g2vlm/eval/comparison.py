@@ -222,16 +222,16 @@ def table(trials: Trials, groups: Groups, claims: Sequence[Claim], *, baseline: 
         (loss, spread), cost = loss_of(runs), typical_cost(runs)
         cells.append(f"{loss:.3f}" if spread is None else f"{loss:.3f} ±{spread:.3f}")
         rows.append([*cells, f"{cost.parameters / 1e6:.2f}", f"{cost.seconds:.2f}", f"{cost.memory / 2**20:.0f}"])
-    lines = _markdown(columns, rows)
+    lines = markdown(columns, rows)
     verdicts = []
     for claim in claims:
         found = tested(claim, trials, groups)
         texts = [f"{_signed(x)}, {x.verdict}" if x else "not run" for x in found.values()]
         verdicts.append([claim.text, f"`{claim.better}` - `{claim.worse}`", *texts])
-    return "\n".join([*lines, "", *_markdown(["claim", "difference", *groups], verdicts), ""])
+    return "\n".join([*lines, "", *markdown(["claim", "difference", *groups], verdicts), ""])
 
 
-def _markdown(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+def markdown(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
     return [f"| {' | '.join(row)} |" for row in (columns, ["---"] * len(columns), *rows)]
 
 

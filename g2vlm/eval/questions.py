@@ -9,18 +9,17 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from jaxtyping import Float
-from torch.nn.functional import pad
 
 from g2vlm.answering import Reasoning
 from g2vlm.data.questions import KINDS, MIN_VIEWS, Question, ask, seen_in
 from g2vlm.data.scenes import TEST_SEEDS, Rooms, rooms
+from g2vlm.eval.answers import choice_of, number_of
 from g2vlm.eval.metrics.answers import (
     Interval,
     Scores,
     macro_mean,
     mean_interval,
     mean_relative_accuracy,
-    score_of,
     wilson,
 )
 from g2vlm.marks import words_of_marks
@@ -139,6 +138,17 @@ def evaluate(answerer: Answerer, quizzes: Iterable[Quiz]) -> Report:
     )
 
 
+def score_of(text: str, truth: str, options: Sequence[str] = ()) -> float:
+    """What one answer is worth: 0 or 1 where the truth is the letter of an option, MRA where there are no options.
+
+    What cannot be read is wrong: an empty text never scores.
+    """
+    if options:
+        return float(choice_of(text, options) == truth)
+    said = number_of(text)
+    return float(mean_relative_accuracy(np.array([math.nan if said is None else said]), np.array([float(truth)]))[0])
+
+
 def _of_kind(scores: Float[np.ndarray, " questions"], is_choice: bool) -> KindScore:
     interval = wilson(round(float(scores.sum())), len(scores)) if is_choice else mean_interval(scores)
     return KindScore(len(scores), float(scores.mean()), interval)
@@ -167,20 +177,9 @@ def asking_blindly(predictor: Predictor) -> Answerer:
     """A model that is asked the same words, marks included, and is shown nothing."""
 
     def answers(quiz: Quiz) -> list[str]:
-        processor, tokens = predictor.processor, predictor.processor.tokens
         sizes = [photo.size for photo in quiz.photos]
-        asked = [processor.question_ids(words_of_marks(q.marks, q.boxes, sizes) + q.text) for q in quiz.questions]
-        longest = max(len(ids) for ids in asked)
-        padded = torch.stack([pad(ids, (longest - len(ids), 0), value=tokens.pad) for ids in asked])
-        said = predictor.model.generate(  # pyright: ignore[reportAttributeAccessIssue]
-            input_ids=padded.to(predictor.model.device),
-            attention_mask=(padded != tokens.pad).long().to(predictor.model.device),
-            max_new_tokens=LONGEST_ANSWER,
-            do_sample=False,
-            eos_token_id=tokens.eos,
-            pad_token_id=tokens.pad,
-        )
-        return processor.tokenizer.batch_decode(said[:, longest:], skip_special_tokens=True)
+        asked = [words_of_marks(q.marks, q.boxes, sizes) + q.text for q in quiz.questions]
+        return predictor.answer_blindly(asked, max_new_tokens=LONGEST_ANSWER)
 
     return answers
 

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Bool, Float
 
-from g2vlm.export.conventions import CONVENTIONS, SCALES
+from g2vlm.export.conventions import CONVENTIONS, SCALES, WORLDS
 from g2vlm.records import Reconstruction
 
 
@@ -73,6 +73,8 @@ def account(reconstruction: Reconstruction) -> dict[str, Any]:
     return {
         "scale": reconstruction.scale,
         "scale_means": SCALES[reconstruction.scale],
+        "world": reconstruction.world,
+        "world_means": WORLDS[reconstruction.world],
         "conventions": CONVENTIONS,
         "model": provenance.model,
         "checkpoint_sha256": provenance.checkpoint_sha256,

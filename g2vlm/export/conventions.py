@@ -3,11 +3,15 @@
 import numpy as np
 from jaxtyping import Float
 
-from g2vlm.data.readers.cameras import FLIP
-from g2vlm.records import Reconstruction
+from g2vlm.geometry.pose import FLIP
+from g2vlm.records import Reconstruction, World
 
+WORLDS: dict[World, str] = {
+    "view_0": "camera frame of the first view",
+    "gravity": "y down along gravity, floor at y = 0, the first camera above the origin and facing along z",
+    "known": "that of the poses that were given",
+}
 CONVENTIONS = {
-    "world": "camera frame of the first view",
     "axes": "OpenCV: x right, y down, z forward",
     "poses": "world_from_camera, 4x4, camera-to-world",
     "intrinsics": "3x3, in pixels of the original photo, pixel centres at +0.5; null if none fits the points",
@@ -21,7 +25,7 @@ SCALES = {
     "scale_free": "true up to one positive factor common to all depths, points and camera positions",
     "metric": "metres",
 }
-Y_UP = "x right, y up, z backward: OpenCV axes of the first view with y and z negated"
+Y_UP = "x right, y up, z backward: OpenCV axes of the world with y and z negated"
 
 OF_POINTS = {"normals": "unit, world frame", "colours": "sRGB", "confidence": "0 to 1"}
 
@@ -30,7 +34,7 @@ def statement(reconstruction: Reconstruction, **particulars: str) -> dict[str, s
     """Lines for a file that can carry text, by name; `particulars` are added, or say what differs in this file."""
     unit = "metres" if reconstruction.scale == "metric" else "unknown: scale_free"
     return {
-        "world": CONVENTIONS["world"],
+        "world": WORLDS[reconstruction.world],
         "axes": CONVENTIONS["axes"],
         "scale": f"{reconstruction.scale}, {SCALES[reconstruction.scale]}",
         "unit": unit,

@@ -10,7 +10,7 @@ import numpy as np
 from g2vlm.export.arrays import restored
 from g2vlm.export.names import stem_of
 from g2vlm.export.save import ACCOUNT, CAMERAS
-from g2vlm.records import Provenance, Reconstruction, Scale
+from g2vlm.records import Provenance, Reconstruction, Scale, World
 
 
 def load_reconstruction(folder: str | Path) -> Reconstruction:
@@ -31,6 +31,7 @@ def load_reconstruction(folder: str | Path) -> Reconstruction:
             seconds=account["seconds"],
         )
         scale: Scale = account["scale"]
+        world: World = account["world"]
         names = tuple(camera["name"] for camera in cameras["cameras"])
         sizes = tuple((camera["height"], camera["width"]) for camera in cameras["cameras"])
     except (KeyError, TypeError) as error:
@@ -41,6 +42,8 @@ def load_reconstruction(folder: str | Path) -> Reconstruction:
         raise ValueError(f"{folder / CAMERAS} names no views; run g2vlm predict again")
     if scale not in get_args(Scale):
         raise ValueError(f"{folder / ACCOUNT}: its scale is {scale!r}; it must be one of {', '.join(get_args(Scale))}")
+    if world not in get_args(World):
+        raise ValueError(f"{folder / ACCOUNT}: its world is {world!r}; it must be one of {', '.join(get_args(World))}")
     views = [_view(folder / "maps" / f"{stem_of(name, view, len(names))}.npz") for view, name in enumerate(names)]
     return Reconstruction(
         names=names,
@@ -56,6 +59,7 @@ def load_reconstruction(folder: str | Path) -> Reconstruction:
         original_sizes=sizes,
         scale=scale,
         provenance=provenance,
+        world=world,
     )
 
 

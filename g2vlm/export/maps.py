@@ -8,7 +8,7 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 from PIL.TiffImagePlugin import ImageFileDirectory_v2
 
-from g2vlm.data.readers.cameras import FLIP
+from g2vlm.geometry.pose import FLIP
 
 LARGEST_UINT16 = 65535
 DESCRIPTION = 270

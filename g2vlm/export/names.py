@@ -21,15 +21,15 @@ def stem_of(name: str, view: int, num_views: int) -> str:
 
 
 def photo_names(reconstruction: Reconstruction) -> list[str]:
-    """A name for each photo as one word: its own, where that is safe and no other photo has it."""
-    names = [Path(name).name for name in reconstruction.names]
-    count = Counter(names)
-    return [
-        name
-        if count[name] == 1 and name == _word(name) and not name.startswith((".", "-", "#"))
-        else _word(stem(reconstruction, view) + Path(name).suffix)
-        for view, name in enumerate(names)
-    ]
+    """A name for each photo as one word: its own, where that is safe and no other photo's."""
+    own = [Path(name).name for name in reconstruction.names]
+    numbered = [_word(stem(reconstruction, view) + Path(name).suffix) for view, name in enumerate(own)]
+    count = Counter([*own, *numbered])
+    return [name if count[name] == 1 and _is_plain(name) else other for name, other in zip(own, numbered, strict=True)]
+
+
+def _is_plain(name: str) -> bool:
+    return name == _word(name) and not name.startswith((".", "-", "#"))
 
 
 def _safe(name: str) -> str:

@@ -182,7 +182,8 @@ def _files_of_format(
         case "overview":
             yield "overview.png", overview(reconstruction)
         case "json":
-            yield CAMERAS, arrays.as_json({"cameras": arrays.cameras(reconstruction)})
+            said = {"scale": reconstruction.scale, "world": reconstruction.world}
+            yield CAMERAS, arrays.as_json({**said, "cameras": arrays.cameras(reconstruction)})
 
 
 def _cloud(reconstruction: Reconstruction, selection: Selection) -> Cloud:

@@ -16,6 +16,9 @@ from torch import Tensor
 FEWEST_POINTS = 3
 """A similarity in space needs three points that are not on one line."""
 
+Shifted = tuple[bool, ...]
+"""Of each axis, whether it has a shift."""
+
 ROUNDING = 10
 """Deviations from the mean below this many machine epsilons of the values are rounding; up to 1.8 were seen."""
 
@@ -175,34 +178,161 @@ def scale_and_shift(
 
 @torch.no_grad()
 def robust_scale_and_shift(
-    source: Float[Tensor, "*batch n"],
-    target: Float[Tensor, "*batch n"],
+    source: Float[Tensor, "*batch n"], target: Float[Tensor, "*batch n"], weight: Float[Tensor, "*batch n"]
+) -> tuple[Float[Tensor, "*batch"], Float[Tensor, "*batch"]]:
+    """The (s, t) that minimise sum of weight |s source + t - target|, exactly.
+
+    Where the source does not vary the scale is 1. Computed in float64; no gradient flows.
+    """
+    x, y, w = (values[..., None, :] for values in (source, target, weight))
+    scale, shift = _least_absolute(x, y, w, (True,))
+    return scale.to(source), shift[..., 0].to(source)
+
+
+@torch.no_grad()
+def robust_scale_and_shift_points(
+    source: Float[Tensor, "*batch n 3"],
+    target: Float[Tensor, "*batch n 3"],
     weight: Float[Tensor, "*batch n"],
     *,
-    num_steps: int = 50,
-) -> tuple[Float[Tensor, "*batch"], Float[Tensor, "*batch"]]:
-    """The (s, t) that minimise sum of weight |s source + t - target|, by reweighted least squares from the L2 solution.
+    shifted: Shifted = (True, True, True),
+) -> tuple[Float[Tensor, "*batch"], Float[Tensor, "*batch 3"]]:
+    """One scale s and a shift t of points that minimise sum of weight |s source + t - target|, all coordinates together.
 
-    Not exact: in 50 steps the sum comes within about 1e-5 of its minimum. Computed in float64; no gradient flows.
+    shifted: the axes (x, y, z) along which there is a shift; it is 0 along the others. The minimum is exact, unlike that of
+    `anchored_scale_and_shift`. Computed in float64; no gradient flows.
+    """
+    x, y = (rearrange(points, "... n xyz -> ... xyz n") for points in (source, target))
+    scale, shift = _least_absolute(x, y, repeat(weight, "... n -> ... xyz n", xyz=3), shifted)
+    return scale.to(source), shift.to(source)
+
+
+@torch.no_grad()
+def anchored_scale_and_shift(
+    source: Float[Tensor, "n axes"],
+    target: Float[Tensor, "n axes"],
+    weight: Float[Tensor, " n"],
+    *,
+    shifted: Shifted,
+    truncation: float | None = None,
+    num_at_once: int = 64,
+) -> tuple[Float[Tensor, ""], Float[Tensor, " axes"]]:
+    """MoGe's search for a robust scale s and shift t: of all t that take s times one point exactly to its target, the best.
+
+    For one shifted axis and no truncation that is the exact minimum; for more it is not (see `robust_scale_and_shift_points`).
+    Every point with weight is tried, each with the exact scale for it, so n should be a few thousand at most. The truncation
+    caps the weighted residual of each coordinate. Computed in float64.
+    """
+    w = weight.double()
+    is_used = w > 0
+    if not is_used.any():
+        raise ValueError(
+            "a scale and a shift need points with weight, but there is none; leave the picture out and count it"
+        )
+    x, y = (values[is_used].double() for values in (source, target))
+    w = repeat(w[is_used], "n -> (n axes)", axes=x.shape[-1])
+    moving = torch.tensor(shifted, device=x.device).to(x)
+    best = (torch.inf, x.new_ones(()), torch.zeros_like(x[0]))
+    for base_x, base_y in zip((x * moving).split(num_at_once), (y * moving).split(num_at_once), strict=True):
+        from_x, from_y = ((v - base[:, None]).flatten(-2) for v, base in ((x, base_x), (y, base_y)))
+        scales = robust_scale(from_x, from_y, w.expand_as(from_x), truncation)
+        residual = w * (scales[:, None] * from_x - from_y).abs()
+        losses = (residual if truncation is None else residual.clamp(max=truncation)).sum(-1)
+        i = losses.argmin()
+        if losses[i].item() < best[0]:
+            best = (losses[i].item(), scales[i], base_y[i] - scales[i] * base_x[i])
+    return best[1].to(source), best[2].to(source)
+
+
+def _least_absolute(
+    source: Float[Tensor, "*batch axes n"],
+    target: Float[Tensor, "*batch axes n"],
+    weight: Float[Tensor, "*batch axes n"],
+    shifted: tuple[bool, ...],
+) -> tuple[Float[Tensor, "*batch"], Float[Tensor, "*batch axes"]]:
+    """The scale common to all axes, and the shift of each, that minimise the weighted sum of absolute residuals.
+
+    For a given scale the best shifts are weighted medians, so what is left is convex and piecewise linear in the scale alone.
+    Its minimum is kept between two scales and looked for where their tangents meet: where the sum there is no higher than
+    the tangents, that is the minimum. Tangents meet half-way at least where the sum is smooth, so a few dozen steps suffice.
     """
     is_used = weight > 0
     x, y, w = (torch.where(is_used, values, 0).double() for values in (source, target, weight))
-    scale, shift = scale_and_shift(x, y, w)
-    for _ in range(num_steps):
-        residual = (scale[..., None] * x + shift[..., None] - y).abs()
-        smallest = 1e-6 * residual.amax(-1, keepdim=True) + torch.finfo(x.dtype).tiny
-        scale, shift = scale_and_shift(x, y, w / residual.maximum(smallest))
-    return scale.to(source), shift.to(source)
+    is_shifted = torch.tensor(shifted, device=x.device)
+    total = w.sum(-1, keepdim=True)
+    mean = (w * x).sum(-1, keepdim=True) / torch.where(total > 0, total, 1)
+    centred = torch.where(is_shifted[:, None], x - mean, x)
+    spread, size = (w * centred.square()).sum((-1, -2)), (w * x.square()).sum((-1, -2))
+    does_vary = spread > (ROUNDING * torch.finfo(x.dtype).eps) ** 2 * size
+    start = torch.where(does_vary, (w * centred * y).sum((-1, -2)) / torch.where(does_vary, spread, 1), 1)
+
+    low = high = _tangent(start, x, y, w, is_shifted)
+    stride = start.abs() + (start == 0)
+    while (is_right := does_vary & (low.slope > 0)).any():
+        low, stride = _choose(is_right, _tangent(low.scale - stride, x, y, w, is_shifted), low), 2 * stride
+    while (is_left := does_vary & (high.slope < 0)).any():
+        high, stride = _choose(is_left, _tangent(high.scale + stride, x, y, w, is_shifted), high), 2 * stride
+    best = _choose(low.sum <= high.sum, low, high)
+    is_open = does_vary & (low.slope < 0) & (high.slope > 0)
+    while is_open.any():
+        bend = torch.where(is_open, high.slope - low.slope, 1)
+        scale = (low.sum - high.sum + high.slope * high.scale - low.slope * low.scale) / bend
+        scale = torch.where(is_open, scale.clamp(low.scale, high.scale), best.scale)
+        here = _tangent(scale, x, y, w, is_shifted)
+        is_inside = (scale > low.scale) & (scale < high.scale)
+        best = _choose(is_open & (here.sum < best.sum), here, best)
+        low, high = _choose(is_open & (here.slope < 0), here, low), _choose(is_open & (here.slope > 0), here, high)
+        is_open = is_open & is_inside & (here.slope != 0)
+    return best.scale, best.shift
+
+
+@dataclass(frozen=True)
+class _Tangent:
+    """The smallest sum of absolute residuals for a scale, its derivative by the scale, and the shifts that reach it."""
+
+    scale: Float[Tensor, "*batch"]
+    sum: Float[Tensor, "*batch"]
+    slope: Float[Tensor, "*batch"]
+    shift: Float[Tensor, "*batch axes"]
+
+
+def _tangent(
+    scale: Float[Tensor, "*batch"],
+    x: Float[Tensor, "*batch axes n"],
+    y: Float[Tensor, "*batch axes n"],
+    w: Float[Tensor, "*batch axes n"],
+    is_shifted: Bool[Tensor, " axes"],
+) -> _Tangent:
+    """A residual of zero may have any sign in [-1, 1]: those of an axis take the one that its shift, at rest, asks for."""
+    offset = y - scale[..., None, None] * x
+    middle = offset.gather(-1, _weighted_median(torch.where(w > 0, offset, torch.inf), w)[..., None])
+    shift = torch.where(is_shifted[:, None] & (w > 0).any(-1, keepdim=True), middle, 0)
+    residual = shift - offset
+    sign = residual.sign()
+    is_zero = sign == 0
+    pull, zeros = (w * sign).sum(-1, keepdim=True), (w * is_zero).sum(-1, keepdim=True)
+    at_rest = torch.where(is_shifted[:, None] & (zeros > 0), -pull / torch.where(zeros > 0, zeros, 1), 0)
+    slope = (w * x * torch.where(is_zero, at_rest, sign)).sum((-1, -2))
+    return _Tangent(scale, (w * residual.abs()).sum((-1, -2)), slope, shift[..., 0])
+
+
+def _choose(condition: Bool[Tensor, "*batch"], a: _Tangent, b: _Tangent) -> _Tangent:
+    scale, total, slope = (
+        torch.where(condition, v, u) for v, u in ((a.scale, b.scale), (a.sum, b.sum), (a.slope, b.slope))
+    )
+    return _Tangent(scale, total, slope, torch.where(condition[..., None], a.shift, b.shift))
 
 
 def similarity(
     source: Float[Tensor, "*batch n 3"],
     target: Float[Tensor, "*batch n 3"],
     weights: Float[Tensor, "*batch n"] | None = None,
+    *,
+    has_scale: bool = True,
 ) -> tuple[Float[Tensor, "*batch"], Float[Tensor, "*batch 3 3"], Float[Tensor, "*batch 3"]]:
     """(scale, rotation, translation) that minimise sum of weight |scale rotation source + translation - target|^2 (Umeyama).
 
-    Points on one line leave the rotation about that line open; one of the best is returned.
+    The scale is 1 without `has_scale`. The rotation is proper also where a reflection would fit better. Points on one line leave the rotation about that line open; one of the best is returned.
     """
     if weights is None:
         weights = torch.ones_like(source[..., 0])
@@ -216,6 +346,6 @@ def similarity(
     if bool((lowest == torch.where(is_used[..., None], source, -torch.inf).amax(-2)).all(-1).any()):
         raise ValueError(f"a similarity needs points that differ, but all {fewest} coincide; add points elsewhere")
     source, target = (torch.where(is_used[..., None], points, 0) for points in (source, target))
-    fit = roma.rigid_points_registration(source, target, weights, compute_scaling=True)
-    rotation, translation, scale = cast(tuple[Tensor, Tensor, Tensor], fit)
-    return scale, rotation, translation
+    fit = roma.rigid_points_registration(source, target, weights, compute_scaling=has_scale)
+    rotation, translation, *scale = cast(tuple[Tensor, ...], fit)
+    return scale[0] if has_scale else torch.ones_like(translation[..., 0]), rotation, translation

@@ -1,9 +1,13 @@
 """Algebra of poses: camera-to-world 4x4 matrices with OpenCV axes (x right, y down, z forward)."""
 
+import numpy as np
 import torch
 from einops import einsum
 from jaxtyping import Float
 from torch import Tensor
+
+FLIP = np.diag([1.0, -1.0, -1.0, 1.0])
+"""Between our camera axes and those of OpenGL (y up, z backward): `pose @ FLIP`."""
 
 
 def pose_from(

@@ -1,7 +1,6 @@
 """All heads on the geometric tokens, and the one way to read them."""
 
 from collections.abc import Callable, Sequence
-from typing import TypeVar
 
 import torch
 from jaxtyping import Float
@@ -13,7 +12,8 @@ from g2vlm.heads.maps import MapHead, normals_from_raw, points_from_raw
 from g2vlm.layout import Grid
 from g2vlm.records import Geometry
 
-Item = TypeVar("Item")
+TOKENS_AT_ONCE = 8192
+"""Of views that are read together where no gradient is kept: more would cost memory, and no longer save time."""
 
 
 class GeometryHeads(nn.Module):
@@ -75,13 +75,24 @@ def in_batches(
     grids: Sequence[Grid],
     *,
     keys: Sequence[object] | None = None,
+    is_whole: bool = False,
 ) -> tuple[Tensor, ...]:
-    """Run `read` once on all views of one size (or one key) and hand the results back in the order of the views."""
+    """Run `read` on all views of one size (or one key) and hand the results back in the order of the views.
+
+    Without gradients so many views at a time as have TOKENS_AT_ONCE, for only then does memory depend on it. is_whole: `read`
+    lets views see each other, so all of one size go together.
+    """
     groups: dict[object, list[int]] = {}
     for index, key in enumerate(keys or grids):
         groups.setdefault(key, []).append(index)
     results: dict[int, Tensor] = {}
-    for indices in groups.values():
-        batch = read(torch.stack([views[i] for i in indices]), grids[indices[0]], indices)
-        results.update(zip(indices, batch, strict=True))
+    for group in groups.values():
+        rows, columns = grids[group[0]]
+        at_once = max(1, TOKENS_AT_ONCE // (rows * columns))
+        if is_whole or torch.is_grad_enabled():
+            at_once = len(group)
+        for start in range(0, len(group), at_once):
+            indices = group[start : start + at_once]
+            batch = read(torch.stack([views[i] for i in indices]), (rows, columns), indices)
+            results.update(zip(indices, batch, strict=True))
     return tuple(results[i] for i in range(len(views)))

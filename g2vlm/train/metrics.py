@@ -2,11 +2,10 @@
 
 import json
 import math
-import os
 from collections.abc import Mapping
 from pathlib import Path
 
-from g2vlm.atomic import naming, write_whole
+from g2vlm.atomic import append_line, read_lines, write_whole
 
 METRICS = "metrics.jsonl"
 """Its name in the folder of a run."""
@@ -32,26 +31,9 @@ def append_row(file: Path, row: Row) -> None:
     append_line(file, json.dumps(short, allow_nan=False))
 
 
-def append_line(file: Path, line: str) -> None:
-    """Add a line in one write to the system, so that a killed process leaves all of it or nothing."""
-    descriptor = os.open(file, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
-    try:
-        with naming(file):
-            os.write(descriptor, f"{line}\n".encode())
-    finally:
-        os.close(descriptor)
-
-
 def read_rows(file: Path) -> list[Row]:
     """The rows of a table in order; a last line without an end (the disk was full) is left out."""
-    *lines, _unfinished = file.read_text().split("\n")
-    rows = []
-    for number, line in enumerate(lines, start=1):
-        try:
-            rows.append(json.loads(line))
-        except ValueError as error:
-            raise ValueError(f"{file}:{number}: is not JSON ({error}); delete the line") from error
-    return rows
+    return read_lines(file)
 
 
 def keep_until(file: Path, step: int) -> None:

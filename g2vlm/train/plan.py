@@ -1,29 +1,22 @@
 """What a run would cost: a pack goes through the model and back on tensors without memory, and everything is counted."""
 
-import weakref
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from math import ceil
 from pathlib import Path
 from statistics import mean
-from typing import Any, Literal
+from typing import Literal
 
 import torch
-import torch.nn.functional as F
 from jaxtyping import Shaped
 from torch import Tensor, nn
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves, tree_map_only
-from torch.utils.flop_counter import flop_registry
 
 from g2vlm import hub, presets
-from g2vlm.attention import BACKENDS, Attend
 from g2vlm.config import G2VLMConfig
+from g2vlm.counting import META, Ledger, planned_kernels
 from g2vlm.data.samples import Bucket, Pack, Sample
 from g2vlm.data.sampling import Shapes
 from g2vlm.data.sources import grids, lesson, picture_grid
-from g2vlm.layout import SpanGroup
 from g2vlm.losses.objective import Objective, Prediction
 from g2vlm.processor import Processor, byte_tokenizer
 from g2vlm.records import Geometry, Views
@@ -33,7 +26,6 @@ from g2vlm.train.recipe import ModelRecipe, Recipe, SourceRecipe
 from g2vlm.train.run import hosting, learner_of
 from g2vlm.train.typed import suggestion
 
-META = torch.device("meta")
 GIB = 2**30
 
 EngineName = Literal["single", "ddp", "fsdp2", "zero2", "zero3"]
@@ -73,9 +65,6 @@ USABLE = 0.92
 
 SAFETY = 0.9
 """Part of the tokens that would just fit, for memory does not shrink quite as they do."""
-
-BACKWARD_OF_FUSED_ATTENTION = 2.5
-"""Products of the backward pass for one of the forward pass, which it does not remember and makes again."""
 
 QUESTION, ANSWER = "q" * 64, "a" * 16
 """Stand for a question and an answer; how long they really are is not known before the data are read."""
@@ -347,87 +336,6 @@ def part_of(name: str) -> str:
 # --- counting ---------------------------------------------------------------------------------------------------------
 
 
-class Ledger(TorchDispatchMode):
-    """Counts operations, and the bytes of all tensors on one device that are alive, as they come and go.
-
-    Where tensors without memory meet real ones, the real ones are taken for such, too.
-    """
-
-    def __init__(self, device: torch.device):
-        super().__init__()
-        self.device = device
-        self.flops = 0.0
-        self.live = self.peak = self.casts = self.casts_at_peak = 0
-        self._sizes: dict[int, tuple[int, bool]] = {}
-        self._is_casting = False
-
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        kwargs = kwargs or {}
-        tensors = [x for x in tree_leaves((args, kwargs)) if isinstance(x, Tensor)]
-        if any(x.is_meta for x in tensors) and not all(x.is_meta for x in tensors):
-            args, kwargs = tree_map_only(Tensor, _without_memory, (_numbered(func, args), kwargs))
-        out = func(*args, **kwargs)
-        if func._overloadpacket in flop_registry:
-            self.flops += flop_registry[func._overloadpacket](*args, **kwargs, out_val=out)
-        for x in tree_leaves(out):
-            if isinstance(x, Tensor) and x.device == self.device:
-                self._enter(x)
-        return out
-
-    def known(self, x: Tensor) -> None:
-        """Leave a tensor out of all counts from now on."""
-        size, is_cast = self._sizes.get(x.untyped_storage()._cdata, (0, False))
-        self._add(-size, is_cast)
-        self._sizes[x.untyped_storage()._cdata] = (0, False)
-
-    def cast(self, weight: Tensor, dtype: torch.dtype) -> Tensor:
-        """A weight in another precision, booked as a cast."""
-        self._is_casting = weight.dtype != dtype
-        weight = weight.to(dtype)
-        self._is_casting = False
-        return weight
-
-    def book(self, num_bytes: float) -> None:
-        """What would be alive beside everything else, now and for a moment."""
-        if self.live + num_bytes > self.peak:
-            self.peak, self.casts_at_peak = int(self.live + num_bytes), self.casts
-
-    def _enter(self, x: Tensor) -> None:
-        storage = x.untyped_storage()
-        if storage._cdata not in self._sizes:
-            self._sizes[storage._cdata] = (storage.nbytes(), self._is_casting)
-            self._add(storage.nbytes(), self._is_casting)
-            weakref.finalize(storage, self._leave, storage._cdata)
-
-    def _leave(self, key: int) -> None:
-        size, is_cast = self._sizes.pop(key)
-        self._add(-size, is_cast)
-
-    def _add(self, size: int, is_cast: bool) -> None:
-        if is_cast:
-            self.casts += size
-        else:
-            self.live += size
-        self.book(0)
-
-
-def _without_memory(x: Tensor) -> Tensor:
-    return x if x.is_meta or x.ndim == 0 else x.to(META)
-
-
-def _numbered(func: Any, args: Any) -> Any:
-    """Arguments of an operation, with masks that choose rows turned into the numbers of the rows."""
-    if func._overloadpacket not in (torch.ops.aten.index, torch.ops.aten.index_put, torch.ops.aten.index_put_):
-        return args
-    indices: list[Tensor | None] = []
-    for index in args[1]:
-        if index is None or index.dtype != torch.bool:
-            indices.append(index)
-        else:
-            indices += index.nonzero().unbind(1)
-    return (args[0], indices, *args[2:])
-
-
 def cost_of(learner: Learner, pack: Pack, recipe: Recipe) -> Cost:
     """What the forward and backward pass of a pack cost; memory is scaled up to a pack that is filled to its last token,
     unless it is filled by number.
@@ -501,74 +409,6 @@ def loss_bytes(recipe: Recipe, pack: Pack) -> float:
     del report
     pixels = [sample.views.images[:, 0].numel() for sample in pack.samples if sample.views is not None]
     return (kept * sum(pixels) + passing * max(pixels)) / (num * side**2)
-
-
-class FusedAttention(torch.autograd.Function):
-    """The shapes of fused attention: queries, keys, values, outputs and one number per query are kept, no scores."""
-
-    @staticmethod
-    def forward(ctx: Any, q: Tensor, k: Tensor, v: Tensor, ledger: Ledger, flops: float) -> Tensor:
-        ledger.flops += flops
-        out = q.new_empty(*q.shape[:-1], v.shape[-1])
-        ctx.save_for_backward(q, k, v, out, q.new_empty(q.shape[:-1], dtype=torch.float32))
-        ctx.ledger, ctx.flops = ledger, flops
-        return out
-
-    @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> Any:
-        ctx.ledger.flops += BACKWARD_OF_FUSED_ATTENTION * ctx.flops
-        return (*(torch.empty_like(x) for x in ctx.saved_tensors[:3]), None, None)
-
-
-@contextmanager
-def planned_kernels(ledger: Ledger, precision: torch.dtype) -> Iterator[None]:
-    """Attention as fused kernels do it, and products in `precision` as under autocast, which has no meta device."""
-
-    def attended(q: Tensor, k: Tensor, v: Tensor, *_: Any, **__: Any) -> Tensor:
-        q, k, v = (x.to(precision) for x in (q, k, v))
-        pairs = q.shape[-2] * k.shape[-2]
-        return FusedAttention.apply(q, k, v, ledger, 4 * q.shape[:-2].numel() * pairs * q.shape[-1])
-
-    def attend_group(q: Tensor, k: Tensor, v: Tensor, group: SpanGroup) -> Tensor:
-        chosen = ((q, group.queries), (k, group.keys), (v, group.keys))
-        taken = [_rows(x, rows).transpose(1, 2).to(precision) for x, rows in chosen]
-        queries, seen = taken[0].shape[-2], taken[1].shape[-2]
-        pairs = queries * seen - (queries * (queries - 1) / 2 if group.is_causal else 0)
-        flops = 4 * taken[0].shape[:-2].numel() * pairs * q.shape[-1]
-        return FusedAttention.apply(*taken, ledger, flops).transpose(1, 2)
-
-    def planned(device: torch.device) -> Attend:
-        return attend_group
-
-    def product(original: Callable) -> Callable:
-        def cast(x: Tensor, weight: Tensor, bias: Tensor | None = None, *rest: Any) -> Tensor:
-            bias = None if bias is None else ledger.cast(bias, precision)
-            return original(x.to(precision), ledger.cast(weight, precision), bias, *rest)
-
-        return cast
-
-    def normalised(x: Tensor, *rest: Any, **named: Any) -> Tensor:
-        return layer_norm(x.float(), *rest, **named)
-
-    layer_norm = F.layer_norm
-    products = ("linear", "conv2d", "conv3d")
-    functions = {name: product(getattr(F, name)) for name in products if precision != torch.float32}
-    functions |= {"scaled_dot_product_attention": attended, "layer_norm": normalised}
-    before = {name: getattr(F, name) for name in functions}, BACKENDS["sdpa"]
-    for name, function in functions.items():
-        setattr(F, name, function)
-    BACKENDS["sdpa"] = planned
-    try:
-        yield
-    finally:
-        for name, function in before[0].items():
-            setattr(F, name, function)
-        BACKENDS["sdpa"] = before[1]
-
-
-def _rows(x: Tensor, rows: Tensor | None) -> Tensor:
-    """Rows of x (None: all) as [spans, length, heads, width]."""
-    return x[None] if rows is None else x.index_select(0, rows.flatten()).unflatten(0, rows.shape)
 
 
 # --- memory -----------------------------------------------------------------------------------------------------------

@@ -10,6 +10,7 @@ from pathlib import Path
 import torch
 
 from g2vlm import hub, presets
+from g2vlm.atomic import sole_owner
 from g2vlm.config import G2VLMConfig
 from g2vlm.data.augment import Augmentation
 from g2vlm.data.packs import Packs, position_loader, positions
@@ -249,7 +250,7 @@ def run(
     engine = parallel.start(learner, recipe)
     with ExitStack() as stack:
         stack.callback(engine.close)
-        engine.in_first(lambda: stack.enter_context(parallel.sole_owner(out)))
+        engine.in_first(lambda: stack.enter_context(sole_owner(out)))
         step = 0
         if found := checkpoints(out):
             check_same_run(found[-1], recipe)

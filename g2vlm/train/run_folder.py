@@ -25,8 +25,9 @@ from typing import Any
 import torch
 
 import g2vlm
+from g2vlm.atomic import append_line, write_whole
 from g2vlm.train.checkpoint import check_same_run, checkpoints
-from g2vlm.train.metrics import METRICS, append_line, keep_until, write_whole
+from g2vlm.train.metrics import METRICS, keep_until
 from g2vlm.train.recipe import Recipe
 from g2vlm.train.typed import to_yaml
 

@@ -9,12 +9,16 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
+from torch import Tensor
 
 from g2vlm.cli import main
 from g2vlm.conversation import Message, read_messages
+from g2vlm.geometry.camera import unproject
 from g2vlm.pictures import Photo, to_views
-from g2vlm.records import Answer, Provenance, Reconstruction, Statement
+from g2vlm.records import Answer, Geometry, Provenance, Reconstruction, Statement
+from g2vlm.windows import Joiner, Sight, Sizing, Windowing
 
 
 @dataclass(frozen=True)
@@ -70,6 +74,7 @@ class FakeHub:
     loaded: list[tuple] = field(default_factory=list)
     reading: dict[str, Any] = field(default_factory=dict)
     asked: list[dict] = field(default_factory=list)
+    looks: list[int] = field(default_factory=list)
     converted: list[tuple] = field(default_factory=list)
     source: str = "fake"
     checkpoint_sha256: str = "0" * 64
@@ -118,6 +123,22 @@ class FakeHub:
             provenance=Provenance("fake", "0" * 64),
         )
 
+    def joiner(
+        self, *, window: int, overlap: int, resolution: int | None = None, seed: int = 0, folder: Path
+    ) -> Joiner:
+        self.asked.append({"window": window, "overlap": overlap})
+        sizing = Sizing(56 if resolution is None else resolution, 14, "long_side")
+        return Joiner(self.look, sizing, Provenance("fake", "0" * 64), Windowing(window, overlap), folder)
+
+    def look(self, views: Sequence[Tensor]) -> Sight:
+        """A flat wall, seen by cameras that go sideways."""
+        self.looks.append(len(views))
+        poses = torch.eye(4).repeat(len(views), 1, 1)
+        poses[:, 0, 3] = torch.arange(len(views)) / 2
+        camera = torch.tensor([[56.0, 0, 28], [0, 56, 28], [0, 0, 1]])
+        walls = [unproject(torch.full(view.shape[1:], 2.0), camera) for view in views]
+        return Sight(Geometry(tuple(walls), poses), torch.ones(len(views), 2))
+
 
 @pytest.fixture
 def hub(monkeypatch) -> FakeHub:
@@ -126,6 +147,10 @@ def hub(monkeypatch) -> FakeHub:
         module = ModuleType(f"g2vlm.{name}")
         monkeypatch.setattr(module, function.__name__, function, raising=False)
         monkeypatch.setitem(sys.modules, module.__name__, module)
+    memory = ModuleType("g2vlm.memory")
+    monkeypatch.setattr(memory, "is_surely_enough", lambda *_, **__: True, raising=False)
+    monkeypatch.setattr(memory, "memory_plan", lambda *_, **__: None, raising=False)
+    monkeypatch.setitem(sys.modules, "g2vlm.memory", memory)
     return fake
 
 

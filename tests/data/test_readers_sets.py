@@ -8,11 +8,11 @@ import struct
 import zlib
 from collections.abc import Callable
 from pathlib import Path
-from typing import Protocol
 
 import numpy as np
 import pytest
 from PIL import Image
+from rooms import Room, matrix, millimetres, pinhole, save, write
 from scipy.spatial.transform import Rotation
 
 from g2vlm.data.readers import READERS
@@ -21,15 +21,6 @@ from g2vlm.data.samples import BadSample
 from g2vlm.data.shards import read_shards, write_shards
 
 HEIGHT, WIDTH = 48, 64  # of the room's views
-
-
-class Room(Protocol):
-    """What the fixture gives: truth in our own conventions."""
-
-    images: np.ndarray
-    depth: np.ndarray
-    poses: np.ndarray
-    intrinsics: np.ndarray
 
 
 def seen(room: Room, view: int, intrinsics: np.ndarray, size: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
@@ -41,30 +32,6 @@ def seen(room: Room, view: int, intrinsics: np.ndarray, size: tuple[int, int]) -
     x, y = np.where(inside, x, 0), np.where(inside, y, 0)
     picture = np.where(inside[:, None], room.images[view][y, x], 0).reshape(*size, 3)
     return picture.astype(np.uint8), np.where(inside, room.depth[view][y, x], 0).reshape(size)
-
-
-def pinhole(f: float, cx: float, cy: float) -> np.ndarray:
-    return np.array([[f, 0, cx], [0, f, cy], [0, 0, 1.0]])
-
-
-def save(path: Path, values: np.ndarray, **options: int) -> Path:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(values).save(path, **options)
-    return path
-
-
-def write(path: Path, content: str | bytes) -> Path:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(content.encode() if isinstance(content, str) else content)
-    return path
-
-
-def matrix(values: np.ndarray) -> str:
-    return "\n".join(" ".join(f"{value:.12g}" for value in row) for row in values) + "\n"
-
-
-def millimetres(depth: np.ndarray) -> np.ndarray:
-    return (1000 * depth).round().astype(np.uint16)
 
 
 def enlarged(values: np.ndarray, height: int, width: int) -> np.ndarray:

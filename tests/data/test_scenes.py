@@ -356,3 +356,22 @@ def test_bad_arguments_are_named(arguments: tuple, options: dict, message: str):
 def test_correspondences_outside_the_batch_are_named(batch: Rooms, where: tuple[int, int, int], name: str):
     with pytest.raises(ValueError, match=name):
         correspondences(batch, *where, count=5)
+
+
+def test_a_walk_goes_smoothly_around_the_room_and_ends_beside_its_start():
+    views = scenes.walk(TEST_SEEDS[0], num_views=40, height=14, width=14)
+    assert views.poses is not None
+    places = views.poses[:, :3, 3]
+    steps = torch.linalg.vector_norm(places.roll(-1, 0) - places, dim=-1)
+    assert steps.max() < 3 * steps.median()
+    assert torch.linalg.vector_norm(places - places[0], dim=-1).max() > 2
+    assert views.depth is not None
+    assert views.depth.min() > 0.1
+
+
+def test_more_views_of_a_walk_are_taken_on_the_same_way():
+    few, many = (scenes.walk(TEST_SEEDS[0], num_views=n, height=14, width=14) for n in (3, 6))
+    assert few.poses is not None
+    assert many.poses is not None
+    torch.testing.assert_close(few.poses, many.poses[::2])
+    torch.testing.assert_close(few.images, many.images[::2])

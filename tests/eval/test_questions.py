@@ -9,8 +9,17 @@ from builders import small_config, small_model
 from g2vlm import presets
 from g2vlm.data.questions import KINDS, NUMERIC, Question
 from g2vlm.data.scenes import TEST_SEEDS, TRAIN_SEEDS, VALIDATION_SEEDS
-from g2vlm.eval.metrics.answers import score_of
-from g2vlm.eval.questions import DIRECTIONS, Quiz, asking, asking_blindly, entries_of, evaluate, held_out, majority
+from g2vlm.eval.questions import (
+    DIRECTIONS,
+    Quiz,
+    asking,
+    asking_blindly,
+    entries_of,
+    evaluate,
+    held_out,
+    majority,
+    score_of,
+)
 from g2vlm.pictures import Photo
 from g2vlm.predictor import Predictor
 from g2vlm.processor import Processor, byte_tokenizer
@@ -21,6 +30,20 @@ from g2vlm.speaking import GeometryInput
 @pytest.fixture(scope="module")
 def quizzes() -> list[Quiz]:
     return held_out(72, size=56)
+
+
+@pytest.mark.parametrize("truth", ["A", "B", "C"])
+def test_an_empty_answer_is_wrong_whatever_is_asked(truth: str):
+    assert score_of("", truth, ["left", "right", "ahead"]) == 0
+    assert score_of("", "2.4") == 0
+
+
+def test_a_choice_is_right_or_wrong_and_a_number_near_or_far():
+    assert score_of("right", "B", ["left", "right"]) == 1
+    assert score_of("A", "B", ["left", "right"]) == 0
+    assert score_of("AB", "A", ["left", "right"]) == 0
+    assert score_of("about 2 metres", "2.1") == 1
+    assert score_of("three", "2") == pytest.approx(0.1)
 
 
 def quiz(*questions: Question) -> Quiz:

@@ -13,6 +13,7 @@ from PIL import Image
 from plyfile import PlyData
 
 from g2vlm.export.save import FORMATS, NEEDS, USUAL, check_formats, save
+from g2vlm.records import Reconstruction
 
 
 def names(folder: Path) -> set[str]:
@@ -86,7 +87,8 @@ def test_cameras_and_account_say_what_is_needed_to_use_them(reconstruction, tmp_
     assert account["seconds"] == {"reconstruct": 0.5}
     assert account["num_points"] == 50
     assert account["selection"] == {"max_points": 50, "min_confidence": 0.0, "keep_edges": False, "seed": 3}
-    assert {"world", "axes", "poses", "intrinsics", "depth"} <= account["conventions"].keys()
+    assert account["world"] == "view_0"
+    assert {"axes", "poses", "intrinsics", "depth"} <= account["conventions"].keys()
 
 
 def test_a_camera_that_could_not_be_fitted_is_null(reconstruction, tmp_path):
@@ -212,3 +214,13 @@ def test_every_format_is_the_same_from_the_same(reconstruction, tmp_path, format
         pytest.importorskip(NEEDS[format][0], reason=f"{format} needs {NEEDS[format][1]}")
     pairs = zip(*(save(reconstruction, tmp_path / folder, [format]) for folder in ("1", "2")), strict=True)
     assert all(a.read_bytes() == b.read_bytes() for a, b in pairs)
+
+
+def test_a_reconstruction_saves_and_loads_itself_with_its_world(reconstruction, tmp_path):
+    turned = replace(reconstruction, world="gravity")
+    written = turned.save(tmp_path, ["tum"])
+    assert tmp_path / "trajectory.txt" in written
+    loaded = Reconstruction.load(tmp_path)
+    assert loaded.world == "gravity"
+    np.testing.assert_array_equal(loaded.points[0], turned.points[0])
+    assert "world: y down along gravity" in (tmp_path / "trajectory.txt").read_text()

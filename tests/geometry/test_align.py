@@ -5,11 +5,13 @@ from safetensors.torch import load_file
 from scipy.optimize import linprog
 
 from g2vlm.geometry.align import (
+    anchored_scale_and_shift,
     fit_scale,
     median_scale,
     resample_valid,
     robust_scale,
     robust_scale_and_shift,
+    robust_scale_and_shift_points,
     robust_scale_points,
     scale_and_shift,
     similarity,
@@ -254,13 +256,13 @@ def l1_line_by_linear_program(source, target, weight):
 
 
 @pytest.mark.parametrize("seed", range(5))
-def test_the_robust_line_comes_close_to_the_linear_program(seed):
+def test_the_robust_line_is_that_of_the_linear_program(seed):
     source, target, weight = noisy_line(seed)
     target[::4] += 20
     scale, shift = robust_scale_and_shift(source, target, weight)
     reached = (weight * (scale * source + shift - target).abs()).sum().item()
     best = l1_line_by_linear_program(source, target, weight)
-    assert best * (1 - 1e-9) <= reached <= best * 1.0001  # worst 1.000005
+    assert reached == pytest.approx(best, rel=1e-9)
 
 
 def test_the_robust_line_ignores_outliers_that_drag_the_least_squares_line():
@@ -278,6 +280,79 @@ def test_a_perfect_line_is_found_exactly_by_both():
         assert (scale.item(), shift.item()) == (pytest.approx(3), pytest.approx(2))
 
 
+@pytest.mark.parametrize("shifted", [(False, False, True), (True, True, True), (False, False, False)])
+@pytest.mark.parametrize("seed", range(4))
+def test_the_robust_scale_and_shift_of_points_are_those_of_the_linear_program(seed, shifted):
+    """Whole numbers: many residuals are zero and many minima are flat, and points stand on one another."""
+    generator = torch.Generator().manual_seed(seed)
+    source, noise = torch.randn(2, 30, 3, generator=generator, dtype=torch.float64)
+    target = (2 * source + torch.tensor(shifted) * 3 + 2 * noise * (torch.arange(30)[:, None] % 3 == 0)).mul(2).round()
+    source, weight = source.mul(2).round(), torch.rand(30, generator=generator, dtype=torch.float64) + 0.1
+    scale, shift = robust_scale_and_shift_points(source, target, weight, shifted=shifted)
+    reached = (weight[:, None] * (scale * source + shift - target).abs()).sum().item()
+    columns = [
+        source.flatten(),
+        *(torch.eye(3, dtype=torch.float64)[axis].repeat(30) for axis in range(3) if shifted[axis]),
+    ]
+    rows, identity = torch.stack(columns, dim=-1), torch.eye(90, dtype=torch.float64)
+    above, below = torch.cat([rows, -identity], dim=1), torch.cat([-rows, -identity], dim=1)
+    limits = torch.cat([target.flatten(), -target.flatten()]).numpy()
+    cost = torch.cat([torch.zeros(rows.shape[1], dtype=torch.float64), weight.repeat_interleave(3)]).numpy()
+    bounds = [(None, None)] * rows.shape[1] + [(0, None)] * 90
+    best = linprog(cost, A_ub=torch.cat([above, below]).numpy(), b_ub=limits, bounds=bounds).fun
+    assert reached == pytest.approx(best, rel=1e-9)
+    assert all(amount == 0 for amount, has in zip(shift.tolist(), shifted, strict=True) if not has)
+
+
+def test_robust_scales_and_shifts_of_a_batch_are_those_of_its_entries():
+    source, target = torch.randn(2, 5, 40, 3, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    source[3] = source[3, 0]  # does not vary
+    weight = torch.rand(5, 40, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    weight[4] = 0
+    scales, shifts = robust_scale_and_shift_points(source, target, weight)
+    for entry in range(5):
+        scale, shift = robust_scale_and_shift_points(source[entry], target[entry], weight[entry])
+        torch.testing.assert_close((scales[entry], shifts[entry]), (scale, shift))
+    assert scales[3:].tolist() == [1, 1]
+    assert shifts[4].tolist() == [0, 0, 0]
+
+
+def test_the_anchored_search_is_exact_for_one_axis_and_only_then():
+    source, target, weight = noisy_line()
+    target[::4] += 20
+    scale, shift = anchored_scale_and_shift(source[:, None], target[:, None], weight, shifted=(True,))
+    assert (scale.item(), shift.item()) == pytest.approx(
+        tuple(x.item() for x in robust_scale_and_shift(source, target, weight))
+    )
+    source, noise = torch.randn(2, 40, 3, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    target, weight = source + 1 + 0.3 * noise, torch.ones(40, dtype=torch.float64)
+    sums = [
+        (scale * source + shift - target).abs().sum()
+        for scale, shift in (
+            robust_scale_and_shift_points(source, target, weight),
+            anchored_scale_and_shift(source, target, weight, shifted=(True, True, True)),
+        )
+    ]
+    assert sums[0] * 1.001 < sums[1]
+
+
+@pytest.mark.parametrize("num_at_once", [1, 7, 64])
+def test_the_anchored_search_tries_every_point_however_many_at_once(num_at_once):
+    """Three points lie on one line, and without a truncation of their residuals the others would win."""
+    source = torch.tensor([0.0, 1.0, 2.0, 3.0, 4.0, 5.0, 6.0], dtype=torch.float64)
+    target = torch.tensor([9.0, 1.0, 3.0, 5.0, -20.0, -40.0, 4.0], dtype=torch.float64)
+    weight = torch.tensor([1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 0.0], dtype=torch.float64)
+    scale, shift = anchored_scale_and_shift(
+        source[:, None], target[:, None], weight, shifted=(True,), truncation=0.5, num_at_once=num_at_once
+    )
+    assert (scale.item(), shift.item()) == (pytest.approx(2), pytest.approx(-1))
+
+
+def test_the_anchored_search_needs_a_point_with_weight():
+    with pytest.raises(ValueError, match="there is none"):
+        anchored_scale_and_shift(torch.ones(4, 3), torch.ones(4, 3), torch.zeros(4), shifted=(True, True, True))
+
+
 def moved_cloud(n=20):
     generator = torch.Generator().manual_seed(0)
     source = torch.randn(2, n, 3, generator=generator, dtype=torch.float64)
@@ -292,6 +367,14 @@ def test_a_similarity_recovers_scale_rotation_and_translation():
     target = scale[:, None, None] * (source @ rotation.mT) + translation[:, None]
     for found, expected in zip(similarity(source, target), truth, strict=True):
         torch.testing.assert_close(found, expected)
+
+
+def test_a_similarity_without_scale_is_rigid():
+    source, _, rotation, translation = moved_cloud()
+    target = 3 * source @ rotation.mT + translation[:, None]
+    scale, turned, _ = similarity(source, target, has_scale=False)
+    assert scale.tolist() == [1, 1]
+    torch.testing.assert_close(turned, rotation)
 
 
 def test_a_similarity_ignores_points_without_weight():

@@ -102,3 +102,19 @@ def test_batches_are_read_once_per_key_and_handed_back_in_order():
     assert calls == [[0, 2], [1, 3]]
     in_batches(read, views, grids, keys=["a", "a", "b", "a"])
     assert calls[2:] == [[0, 1, 3], [2]]
+
+
+def test_many_views_are_read_a_few_at_a_time_unless_gradients_are_kept(monkeypatch):
+    monkeypatch.setattr("g2vlm.heads.geometry.TOKENS_AT_ONCE", 8)
+    views, grids, sizes = [torch.rand(4, 2) for _ in range(5)], [(2, 2)] * 5, []
+
+    def read(tokens, grid, indices):
+        sizes.append(len(indices))
+        return tokens.sum((1, 2))
+
+    together = in_batches(read, views, grids)
+    with torch.no_grad():
+        apart = in_batches(read, views, grids)
+        in_batches(read, views, grids, is_whole=True)
+    assert sizes == [5, 2, 2, 1, 5]
+    torch.testing.assert_close(torch.stack(apart), torch.stack(together))

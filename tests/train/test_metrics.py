@@ -6,7 +6,8 @@ import os
 
 import pytest
 
-from g2vlm.train.metrics import append_line, append_row, keep_until, parts_of, read_rows
+from g2vlm.atomic import append_line
+from g2vlm.train.metrics import append_row, keep_until, parts_of, read_rows
 
 
 @pytest.fixture

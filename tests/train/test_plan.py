@@ -8,6 +8,8 @@ from builders import small_config
 from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from g2vlm.attention import BACKENDS
+from g2vlm.counting import Ledger
 from g2vlm.data.samples import Pack, Sample
 from g2vlm.model import G2VLM
 from g2vlm.records import Views
@@ -15,7 +17,6 @@ from g2vlm.train import plan as planning
 from g2vlm.train.learner import Totals
 from g2vlm.train.plan import (
     GIB,
-    Ledger,
     cost_of,
     fits,
     learner_without_memory,
@@ -104,10 +105,10 @@ def test_activations_are_those_of_a_real_step(no_masks):
 
 def test_planning_makes_no_weights_and_leaves_no_gradients_and_no_kernels_behind():
     learner, pack = small()
-    kernels = torch.nn.functional.linear, planning.BACKENDS["sdpa"]
+    kernels = torch.nn.functional.linear, BACKENDS["sdpa"]
     cost_of(learner, pack, RECIPE)
     assert all(parameter.is_meta and parameter.grad is None for parameter in learner.parameters())
-    assert kernels == (torch.nn.functional.linear, planning.BACKENDS["sdpa"])
+    assert kernels == (torch.nn.functional.linear, BACKENDS["sdpa"])
 
 
 def test_a_ledger_forgets_what_has_gone_and_remembers_the_peak():

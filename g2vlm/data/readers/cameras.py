@@ -10,9 +10,6 @@ from g2vlm.data.samples import BadSample
 FARTHEST_OFF = 0.2
 """Of the size of a picture, from its middle to the principal point."""
 
-FLIP = np.diag([1.0, -1.0, -1.0, 1.0])
-"""Between our camera axes and those of OpenGL (y up, z backward): `pose @ FLIP`."""
-
 
 def pose_from(rotation: Float[np.ndarray, "3 3"], centre: Float[np.ndarray, " 3"]) -> Float[np.ndarray, "4 4"]:
     """Camera-to-world from where the axes of the camera point and where it stands."""

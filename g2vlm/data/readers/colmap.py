@@ -58,7 +58,12 @@ class Image:
 
 def scenes(src: Path) -> Iterator[Scene]:
     """Every model at or below a folder, named after the folder that holds its pictures."""
-    return map(partial(_scene, src), holding(src, ["cameras.bin", "cameras.txt"], levels=4))
+    return map(partial(_scene, src), models(src))
+
+
+def models(src: Path) -> list[Path]:
+    """Folders of models at or below a folder."""
+    return holding(src, ["cameras.bin", "cameras.txt"], levels=4)
 
 
 def read_model(folder: Path) -> tuple[dict[int, Camera], list[Image]]:

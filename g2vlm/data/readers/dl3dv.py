@@ -19,11 +19,12 @@ import numpy as np
 from jaxtyping import Float
 from scipy.ndimage import map_coordinates
 
-from g2vlm.data.readers.cameras import FLIP, pose_of, resized
+from g2vlm.data.readers.cameras import pose_of, resized
 from g2vlm.data.readers.derived import Derived, pixels, png
 from g2vlm.data.readers.listing import holding, natural, picture_size, text
 from g2vlm.data.recon import File, Frame, Scene, pinhole
 from g2vlm.data.samples import BadSample
+from g2vlm.geometry.pose import FLIP
 
 PICTURES = ("images_4", "images_8", "images_2", "images")
 TOLERANCE = 0.5  # pixels

@@ -21,10 +21,11 @@ import numpy as np
 from jaxtyping import Float
 from scipy.linalg import rq
 
-from g2vlm.data.readers.cameras import FLIP, pose_from
+from g2vlm.data.readers.cameras import pose_from
 from g2vlm.data.readers.listing import files, holding, natural, picture_size
 from g2vlm.data.recon import DepthFile, File, Frame, Scene
 from g2vlm.data.samples import BadSample
+from g2vlm.geometry.pose import FLIP
 
 CAMERAS = "metadata_camera_parameters.csv"
 SUFFIX = ".tonemap.jpg"

@@ -15,10 +15,11 @@ from typing import Any
 
 import numpy as np
 
-from g2vlm.data.readers.cameras import FLIP, check_fits, pose_of, resized
+from g2vlm.data.readers.cameras import check_fits, pose_of, resized
 from g2vlm.data.readers.listing import holding, picture_size, text
 from g2vlm.data.recon import DepthFile, File, Frame, Scene, pinhole
 from g2vlm.data.samples import BadSample
+from g2vlm.geometry.pose import FLIP
 
 IPHONE = Path("iphone", "pose_intrinsic_imu.json")
 DSLR = Path("dslr", "nerfstudio", "transforms_undistorted.json")

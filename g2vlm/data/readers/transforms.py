@@ -13,10 +13,11 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
-from g2vlm.data.readers.cameras import FLIP, resized
+from g2vlm.data.readers.cameras import resized
 from g2vlm.data.readers.listing import files, holding, picture_size
 from g2vlm.data.recon import DepthFile, File, Frame, Scene, pinhole
 from g2vlm.data.samples import BadSample
+from g2vlm.geometry.pose import FLIP
 
 DISTORTION = ("k1", "k2", "k3", "k4", "k5", "k6", "p1", "p2")
 DEPTH_UNIT = 0.001

@@ -1,10 +1,6 @@
-"""Scores of answers in words: what is read from a text, what it is worth, and how sure a mean of such scores is.
-
-Scores lie in [0, 1]. What cannot be read is wrong: an empty text never scores.
-"""
+"""Scores of answers: how near a number is, and how sure a mean of scores in [0, 1] is."""
 
 import math
-import re
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
@@ -16,15 +12,6 @@ THRESHOLDS = np.linspace(0.5, 0.95, 10)
 
 Z = 1.959963984540054
 """Standard deviations on either side that hold 95 % of a normal distribution."""
-
-_LETTER = re.compile(r"\s*[(\[]?([A-Z])(?![\w'’-])(?![ \t]+\w)")
-
-_WORDS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
-_NUMBER = re.compile(
-    r"(?<![\w.])[-−]?(?:\d{1,3}(?:,\d{3})+(?![\d,])(?:\.\d+)?|\d+(?:\.\d+)?|\.\d+)" + rf"|\b(?:{'|'.join(_WORDS)})\b",
-    re.ASCII | re.IGNORECASE,
-)
-
 
 Scores = Mapping[str, Float[np.ndarray, " _questions"]]
 """Scores of questions by kind."""
@@ -40,41 +27,6 @@ class Interval(NamedTuple):
     high: float
 
 
-def letter_of(text: str, num_options: int) -> str | None:
-    """The option that a text chooses, or None.
-
-    A text chooses by beginning with a capital letter that stands alone, in a bracket or not: "B", "B.", "(B) left", "B: left".
-    "Because", "b", "A chair" (an article) and letters beyond the options choose nothing, nor does a letter further back:
-    "not A" would.
-    """
-    found = _LETTER.match(text)
-    if found is None or not ord(found[1]) - ord("A") < num_options:
-        return None
-    return found[1]
-
-
-def choice_of(text: str, options: Sequence[str]) -> str | None:
-    """The letter of the option that a text chooses, by its letter or by its words, or None.
-
-    The words have to be all of the text, but for case and a full stop: "Left." chooses left, "to the left" nothing.
-    """
-    words = text.strip().removesuffix(".").casefold()
-    letters = {option.casefold(): chr(ord("A") + i) for i, option in enumerate(options)}
-    return letter_of(text, len(options)) or letters.get(words)
-
-
-def number_of(text: str) -> float | None:
-    """The first number of a text, or None: plain digits ("1,200.5", ".5", "-3", "2m") or a word from zero to ten.
-
-    A digit right after a letter belongs to a name ("view2") and is no number; "2-3" is 2.
-    """
-    found = _NUMBER.search(text)
-    if found is None:
-        return None
-    word = found[0].lower()
-    return float(_WORDS.index(word)) if word in _WORDS else float(word.replace(",", "").replace("−", "-"))
-
-
 def mean_relative_accuracy(
     predictions: Float[np.ndarray, "*shape"], truths: Float[np.ndarray, "*shape"]
 ) -> Float[np.ndarray, "*shape"]:
@@ -84,14 +36,6 @@ def mean_relative_accuracy(
     """
     errors = np.abs(predictions - truths) / np.where(truths == 0, 1, np.abs(truths))
     return (errors[..., None] <= 1 - THRESHOLDS).mean(-1)
-
-
-def score_of(text: str, truth: str, options: Sequence[str] = ()) -> float:
-    """What one answer is worth: 0 or 1 where the truth is the letter of an option, MRA where there are no options."""
-    if options:
-        return float(choice_of(text, options) == truth)
-    said = number_of(text)
-    return float(mean_relative_accuracy(np.array([math.nan if said is None else said]), np.array([float(truth)]))[0])
 
 
 def wilson(num_right: int, count: int) -> Interval:
@@ -109,11 +53,15 @@ def mean_interval(scores: Float[np.ndarray, " questions"]) -> Interval:
     return _around(float(scores.mean()), _variance_of_mean(scores))
 
 
-def macro_mean(scores: Scores, entries: Entries) -> tuple[float, Interval]:
-    """Mean over entries, each the mean over its kinds of questions."""
+UNIT = Interval(0.0, 1.0)
+"""Where scores of answers lie."""
+
+
+def macro_mean(scores: Scores, entries: Entries, bounds: Interval = UNIT) -> tuple[float, Interval]:
+    """Mean over entries, each the mean over its kinds of questions. bounds: of scores."""
     mean = sum(weight * float(scores[kind].mean()) for kind, weight in _weights(entries).items())
-    variance = sum(weight**2 * _variance_of_mean(scores[kind]) for kind, weight in _weights(entries).items())
-    return mean, _around(mean, variance)
+    variance = sum(weight**2 * _variance_of_mean(scores[kind], bounds) for kind, weight in _weights(entries).items())
+    return mean, _around(mean, variance, bounds)
 
 
 def paired_difference(
@@ -137,11 +85,12 @@ def _weights(entries: Entries) -> dict[str, float]:
     return {kind: 1 / len(entries) / len(entry) for entry in entries for kind in entry}
 
 
-def _variance_of_mean(scores: Float[np.ndarray, " questions"]) -> float:
-    """Unbiased; of a single score in [0, 1], the largest that there can be."""
-    return float(scores.var(ddof=1)) / len(scores) if len(scores) > 1 else 0.25
+def _variance_of_mean(scores: Float[np.ndarray, " questions"], bounds: Interval = UNIT) -> float:
+    """Unbiased; of a single score, the largest that there can be."""
+    largest = ((bounds.high - bounds.low) / 2) ** 2
+    return float(scores.var(ddof=1)) / len(scores) if len(scores) > 1 else largest
 
 
-def _around(mean: float, variance: float) -> Interval:
+def _around(mean: float, variance: float, bounds: Interval = UNIT) -> Interval:
     half = Z * math.sqrt(variance)
-    return Interval(max(mean - half, 0.0), min(mean + half, 1.0))
+    return Interval(max(mean - half, bounds.low), min(mean + half, bounds.high))

@@ -7,7 +7,7 @@ import torch
 
 from g2vlm.train.learner import Learner
 from g2vlm.train.parallel.engine import MOMENTS, Engine, Proof, SingleEngine, State
-from g2vlm.train.parallel.launch import Group, Place, join, place_of, sole_owner
+from g2vlm.train.parallel.launch import Group, Place, join, place_of
 from g2vlm.train.recipe import EngineKind, Recipe
 
 __all__ = [
@@ -21,7 +21,6 @@ __all__ = [
     "describe",
     "join",
     "place_of",
-    "sole_owner",
     "start",
 ]
 

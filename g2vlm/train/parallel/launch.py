@@ -1,14 +1,10 @@
 """Joining the processes of a run: what the launcher says about them, and proof that they are really there."""
 
-import fcntl
-import json
 import os
 import socket
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import timedelta
-from pathlib import Path
 
 import torch
 import torch.distributed as dist
@@ -148,28 +144,3 @@ def _free_port() -> int:
     with socket.socket() as server:
         server.bind(("127.0.0.1", 0))
         return server.getsockname()[1]
-
-
-@contextmanager
-def sole_owner(run: Path) -> Iterator[None]:
-    """Hold a run's folder, so that no second, independent process can write into it; ends with the process, however it dies.
-
-    Taken by the first process of a run. Raises ValueError, naming the owner, where another has it.
-    """
-    run.mkdir(parents=True, exist_ok=True)
-    with (run / ".lock").open("a+") as file:
-        try:
-            fcntl.lockf(
-                file, fcntl.LOCK_EX | fcntl.LOCK_NB
-            )  # unlike flock, not inherited by workers that outlive a kill
-        except (BlockingIOError, PermissionError) as error:
-            file.seek(0)
-            owner = json.loads(file.read() or "{}")
-            raise ValueError(
-                f"{run} is being written by process {owner.get('pid', '?')} on {owner.get('host', '?')}; "
-                "wait for it, or choose another folder"
-            ) from error
-        file.truncate(0)
-        file.write(json.dumps({"host": socket.gethostname(), "pid": os.getpid()}))
-        file.flush()
-        yield

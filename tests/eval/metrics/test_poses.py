@@ -1,9 +1,18 @@
+import itertools
+
 import numpy as np
 import pytest
 import roma
 import torch
 
-from g2vlm.eval.metrics.poses import PairErrors, pair_errors, pose_auc, rotation_accuracy, translation_accuracy
+from g2vlm.eval.metrics.poses import (
+    PairErrors,
+    pair_errors,
+    pooled,
+    pose_auc,
+    rotation_accuracy,
+    translation_accuracy,
+)
 
 
 def turn(axis, degrees):
@@ -160,3 +169,158 @@ def test_a_single_view_and_a_pose_that_is_not_finite_are_refused():
     truth = random_poses()
     with pytest.raises(ValueError, match="not finite"):
         pair_errors(truth * np.nan, truth)
+
+
+THREE = PairErrors(np.array([0.5, 2.5, 1.0]), np.array([0.1, 0.0, 40.0]))
+"""The larger errors are 0.5, 2.5 and 40 degrees."""
+
+
+@pytest.mark.parametrize(
+    ("bins", "threshold", "auc"),
+    [
+        ("histogram", 2, (1 + 1) / 3 / 2),
+        ("histogram", 5, (1 + 1 + 2 + 2 + 2) / 3 / 5),
+        ("histogram", 40, (2 * 1 + 37 * 2 + 3) / 3 / 40),  # the last bin holds its upper edge
+        ("histogram", 41, (2 * 1 + 38 * 2 + 3) / 3 / 41),
+        ("histc", 2, 1 / 3),  # three bins of 2/3 of a degree; 0.5 lies in the first
+        ("histc", 5, (1 + 1 + 4 * 2) / 3 / 6),  # six bins of 5/6 of a degree; 2.5 begins the fourth
+        ("area", 2, (2 - 0.5) / 2 / 3),
+        ("area", 5, (4.5 + 2.5) / 5 / 3),
+        ("area", 2.5, 2 / 2.5 / 3),
+        ("area", 80, (79.5 + 77.5 + 40) / 80 / 3),
+    ],
+)
+def test_every_bin_rule_gives_what_is_counted_by_hand(bins, threshold, auc):
+    if bins == "histc" and threshold == 5:
+        auc = (1 + 1 + 1 + 3 * 2) / 3 / 6  # 0.5 in the first bin, 2.5 in the fourth
+    assert pose_auc(THREE, threshold, bins=bins) == pytest.approx(auc, abs=1e-12)
+
+
+def histc_by_hand(worse, threshold):
+    """The naive twin of threshold + 1 bins from 0 to the threshold, the last one closed."""
+    width = threshold / (threshold + 1)
+    counts = [
+        np.mean([e <= threshold and int(min(e / width, threshold)) <= k for e in worse]) for k in range(threshold + 1)
+    ]
+    return np.mean(counts)
+
+
+@pytest.mark.parametrize("threshold", [3, 5, 15, 30])
+def test_the_torch_histogram_has_one_bin_more(threshold):
+    worse = np.random.default_rng(threshold).uniform(0, 40, 200)
+    errors = PairErrors(worse, 0 * worse)
+    assert pose_auc(errors, threshold, bins="histc") == pytest.approx(histc_by_hand(worse, threshold), abs=1e-12)
+
+
+def test_the_bin_rules_differ_by_several_points_at_a_low_threshold():
+    worse = np.random.default_rng(0).uniform(0, 1.2, 300)
+    histogram, histc, area = (pose_auc(PairErrors(worse, worse), 5, bins=b) for b in ("histogram", "histc", "area"))
+    assert histogram > histc + 0.01
+    assert histogram > area + 0.07
+
+
+def test_bins_of_a_degree_need_a_whole_threshold():
+    with pytest.raises(ValueError, match=r"counted in whole degrees, but the threshold is 2\.5"):
+        pose_auc(THREE, 2.5)
+
+
+@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("frame", ["first", "second", "world"])
+def test_the_three_relative_poses_are_the_published_matrix_products(frame, seed):
+    """E are world-to-camera matrices, as the public code has them; `world` takes view 0 as the world before."""
+    prediction, truth = random_poses(seed=seed + 10), random_poses(seed=seed)
+    e = [np.linalg.inv(poses) for poses in (prediction, truth)]
+    if frame == "world":
+        e = [side @ np.linalg.inv(side[0]) for side in e]
+    inv = np.linalg.inv
+    relative = {
+        "first": lambda m, i, j: m[i] @ inv(m[j]),
+        "second": lambda m, i, j: m[j] @ inv(m[i]),
+        "world": lambda m, i, j: inv(m[i]) @ m[j],
+    }[frame]
+    errors = pair_errors(prediction, truth, frame=frame)
+    for k, (i, j) in enumerate(itertools.combinations(range(6), 2)):
+        p, t = (relative(side, i, j) for side in e)
+        assert errors.rotation[k] == pytest.approx(angle_of(p[:3, :3].T @ t[:3, :3]), abs=1e-5)
+        cosine = p[:3, 3] @ t[:3, 3] / np.linalg.norm(p[:3, 3]) / np.linalg.norm(t[:3, 3])
+        assert errors.translation[k] == pytest.approx(np.degrees(np.arccos(np.clip(cosine, -1, 1))), abs=1e-5)
+
+
+def drifting(poses, degrees):
+    """Every camera turned about its own x axis, from not at all to `degrees`."""
+    wrong = poses.copy()
+    wrong[:, :3, :3] = poses[:, :3, :3] @ np.stack([turn(0, x) for x in np.linspace(0, degrees, len(poses))])
+    return wrong
+
+
+def test_the_conventions_of_relative_poses_give_other_scores_for_the_same_poses():
+    truth = random_poses(20)
+    prediction = drifting(truth, 40)
+    aucs = [pose_auc(pair_errors(prediction, truth, frame=frame), 30) for frame in ("first", "second", "world")]
+    assert np.diff(sorted(aucs)).min() > 0.005
+
+
+def test_only_the_world_convention_depends_on_which_view_comes_first():
+    truth = random_poses(8)
+    prediction = drifting(truth, 15)
+    other_world = random_poses(1, seed=5)
+    for frame in ("first", "second"):
+        there, back = (
+            pair_errors(p, t, frame=frame).rotation.sum()
+            for p, t in ((prediction, truth), (prediction[::-1], truth[::-1]))
+        )
+        assert there == pytest.approx(back)
+    for frame in ("first", "second", "world"):
+        moved = pair_errors(other_world @ prediction, other_world @ truth, frame=frame)
+        np.testing.assert_allclose(
+            moved.translation, pair_errors(prediction, truth, frame=frame).translation, atol=1e-8
+        )
+    order = [3, 0, 1, 2, 4, 5, 6, 7]
+    sums = [
+        pair_errors(p, t, frame="world").translation.sum()
+        for p, t in ((prediction, truth), (prediction[order], truth[order]))
+    ]
+    assert abs(sums[0] - sums[1]) > 1
+
+
+def test_a_pair_without_a_true_baseline_is_left_out_or_counts_as_ninety_degrees():
+    truth = np.stack([pose(), pose(turn(0, 30.0)), pose(translation=(1, 0, 0))])
+    prediction = truth.copy()
+    prediction[1, :3, 3] = (0, 0.001, 0)
+    left_out, ninety = (pair_errors(prediction, truth, degenerate=d) for d in ("left_out", "ninety"))
+    assert np.isnan(left_out.translation[0])
+    assert ninety.translation[0] == 90
+    assert left_out.num_degenerate == ninety.num_degenerate == 1
+    assert (translation_accuracy(left_out, 5), translation_accuracy(ninety, 5)) == (1, pytest.approx(2 / 3))
+
+
+def test_a_short_baseline_is_a_baseline_to_the_published_rule():
+    truth = np.stack([pose(), pose(translation=(1e-9, 0, 0)), pose(translation=(1, 0, 0))])
+    assert pair_errors(truth, truth, degenerate="ninety").translation[0] == pytest.approx(0)
+
+
+@pytest.mark.parametrize("frame", ["first", "second"])
+def test_cameras_predicted_at_one_place_away_from_the_origin_are_exactly_ninety_degrees_off(frame):
+    prediction = random_poses(seed=3)
+    prediction[:, :3, 3] = (0.1, 0.7, -3.3)
+    assert (pair_errors(prediction, random_poses(), frame=frame).translation == 90).all()
+
+
+def test_no_sign_blind_error_exceeds_ninety_degrees():
+    prediction, truth = random_poses(10, seed=1), random_poses(10)
+    sighted, blind = (pair_errors(prediction, truth, is_sign_blind=b).translation for b in (False, True))
+    assert sighted.max() > 90 >= blind.max()
+    np.testing.assert_allclose(blind, np.minimum(sighted, 180 - sighted))
+
+
+def test_pooled_pairs_weigh_a_scene_by_its_pairs():
+    small, large = (
+        PairErrors(np.array([1.0]), np.array([1.0])),
+        PairErrors(np.array([9.0] * 3), np.array([9.0, 9, np.nan]), 1),
+    )
+    both = pooled([small, large])
+    assert (rotation_accuracy(both, 5), translation_accuracy(both, 5)) == (0.25, pytest.approx(1 / 3))
+    assert both.num_degenerate == 1
+    assert np.mean([rotation_accuracy(small, 5), rotation_accuracy(large, 5)]) == 0.5
+    with pytest.raises(ValueError, match="no scenes"):
+        pooled([])
