@@ -16,7 +16,7 @@ from transformers import MaxTimeCriteria, StoppingCriteriaList
 
 from g2vlm.app.scene import Scene, downloads, open_scene
 from g2vlm.app.talk import draw_evidence, spoken
-from g2vlm.app.uploads import VIDEO_SUFFIXES, Limits, photos_of
+from g2vlm.app.uploads import Limits, photos_of
 from g2vlm.data.scenes import TEST_SEEDS, rooms
 from g2vlm.drawing import panel
 from g2vlm.errors import raised_here
@@ -25,6 +25,7 @@ from g2vlm.marks import COLOURS, draw_marks
 from g2vlm.pictures import SUFFIXES
 from g2vlm.predictor import Predictor
 from g2vlm.records import Answer, Mark
+from g2vlm.video import SUFFIXES as VIDEO_SUFFIXES
 
 if TYPE_CHECKING:
     from gradio import Blocks, SelectData
@@ -198,11 +199,15 @@ class Page:
         try:
             yield
         except torch.OutOfMemoryError as error:
-            raise self.gr.Error("these photos do not fit into memory; drop fewer", print_exception=False) from error
+            raise self._told("these photos do not fit into memory; drop fewer") from error
         except ValueError as error:
             if not raised_here(error.__traceback__):
                 raise
-            raise self.gr.Error(html.escape(str(error)), print_exception=False) from error
+            raise self._told(html.escape(str(error))) from error
+
+    def _told(self, text: str) -> Exception:
+        """Shown until it is closed."""
+        return self.gr.Error(text, duration=None, print_exception=False)
 
     def blocks(self) -> "Blocks":
         gr = self.gr
@@ -228,13 +233,19 @@ class Page:
                     view, photo, clear, evidence, galleries = self._views()
                     wanted, pack, packed = self._downloads()
             shown = [surface, view, photo, *galleries, account, chat, evidence]
-            go.click(self.reconstruct, [scene, files], [scene, marks, *shown], concurrency_id="model")
+            go.click(
+                self.reconstruct,
+                [scene, files],
+                [scene, marks, *shown],
+                concurrency_id="model",
+                show_progress_on=surface,
+            )
             view.change(self.show_view, [scene, marks, view], photo, show_progress="hidden")
             photo.select(self._mark_listener(), [scene, marks, view], [marks, photo], show_progress="hidden")
             clear.click(lambda scene, view: ((), self.show_view(scene, (), view)), [scene, view], [marks, photo])
             asked = [scene, marks, question, measures, chat]
             for event in (ask.click, question.submit):
-                event(self.ask, asked, [chat, evidence, question], concurrency_id="model")
+                event(self.ask, asked, [chat, evidence, question], concurrency_id="model", show_progress_on=question)
             pack.click(self.pack, [scene, wanted], packed)
         return blocks
 

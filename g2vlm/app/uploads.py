@@ -5,9 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from g2vlm.pictures import SUFFIXES, Photo, evenly_spaced, read_photo
-from g2vlm.video import BadVideo, read_video
-
-VIDEO_SUFFIXES = (".mp4", ".mov", ".m4v", ".mkv", ".webm", ".avi")
+from g2vlm.video import SUFFIXES as VIDEO_SUFFIXES
+from g2vlm.video import BadVideo, Clip, Cut
 
 
 @dataclass(frozen=True)
@@ -74,25 +73,20 @@ def _photos_in(file: Path, limits: Limits) -> list[Photo]:
         with file.open("rb") as stream:
             return [read_photo(stream, name=file.name, max_pixels=limits.pixels)]
     try:
-        _require_short(file, limits.video_seconds)
-        return read_video(file, limits.views)
+        return _frames_of(file, limits)
     except ValueError as error:
         raise ValueError(str(error).replace(str(file), file.name)) from error
 
 
-def _require_short(file: Path, most_seconds: float) -> None:
-    """By what the file says of itself; one that says nothing is held by its size alone."""
-    try:
-        import av
-        from av.error import FFmpegError
-    except ImportError as error:
-        raise ValueError(f"{file}: video files need PyAV on the server: pip install 'g2vlm[video]'") from error
-    try:
-        with av.open(str(file)) as container:
-            seconds = (container.duration or 0) / av.time_base
-    except FFmpegError as error:
-        raise BadVideo(f"{file}: cannot be read as a video: {error}") from error
-    if seconds > most_seconds:
+def _frames_of(file: Path, limits: Limits) -> list[Photo]:
+    """Its length is that of its packets, whatever it says of itself; none is decoded where it is too long."""
+    clip = Clip(file, Cut(frames=limits.views))
+    seconds = clip.times[-1]
+    if seconds > limits.video_seconds:
         raise ValueError(
-            f"{file} is {seconds / 60:.0f} minutes long, over the limit of {most_seconds / 60:.0f}; cut out a part of it"
+            f"{file} is {seconds:.0f} seconds long, over the limit of {limits.video_seconds:.0f}; cut out a part of it"
         )
+    frames = list(clip)
+    if not frames:
+        raise BadVideo(f"{file}: none of its frames can be decoded; export it again")
+    return frames

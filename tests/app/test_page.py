@@ -42,7 +42,7 @@ def photos(tmp_path_factory) -> list[str]:
 
 @pytest.fixture
 def page(predictor, tmp_path) -> Page:
-    gradio = SimpleNamespace(Dropdown=lambda **options: options, Error=lambda message, print_exception: Told(message))
+    gradio = SimpleNamespace(Dropdown=lambda **options: options, Error=lambda message, **options: Told(message))
     return Page(predictor, Limits(new_tokens=8), tmp_path, gradio)
 
 
