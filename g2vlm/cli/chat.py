@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from g2vlm.cli.ask import note
-from g2vlm.cli.errors import raised_here
 from g2vlm.cli.options import (
     Encoder,
     Geometry,
@@ -28,6 +27,7 @@ from g2vlm.cli.options import (
     loading_of,
 )
 from g2vlm.cli.predict import MODEL, PHOTOS, Device, DType
+from g2vlm.errors import raised_here
 
 if TYPE_CHECKING:
     from g2vlm.predictor import Answering

@@ -14,17 +14,19 @@ import typer
 
 from g2vlm import __version__
 from g2vlm.cli.ablate import ablate
+from g2vlm.cli.app import app as page
 from g2vlm.cli.ask import ask
 from g2vlm.cli.chat import chat
 from g2vlm.cli.config import config
 from g2vlm.cli.convert import convert
 from g2vlm.cli.data import data
-from g2vlm.cli.errors import raised_here
 from g2vlm.cli.eval import evaluation
 from g2vlm.cli.export import export
 from g2vlm.cli.predict import predict
 from g2vlm.cli.rooms import rooms
 from g2vlm.cli.train import train
+from g2vlm.cli.view import view
+from g2vlm.errors import raised_here
 
 app = typer.Typer(
     name="g2vlm",
@@ -36,6 +38,8 @@ app = typer.Typer(
 )
 app.command()(predict)
 app.command()(export)
+app.command()(view)
+app.command("app")(page)
 app.command()(ask)
 app.command()(chat)
 app.command()(convert)

@@ -1,8 +1,10 @@
 """One picture for people: each view's photo, depth, normals and confidence side by side."""
 
 import io
+from typing import NamedTuple
 
 import numpy as np
+from jaxtyping import Bool, UInt8
 from PIL import Image, ImageDraw, ImageFont
 
 from g2vlm.drawing import FAINT, INK, PAPER, DepthRange, depth_colours, depth_range, even_colours, grey_outside, panel
@@ -15,6 +17,8 @@ CAPTION = 26
 HEADER = 76
 MAX_ROWS = 16
 
+Colours = UInt8[np.ndarray, "height width 3"]
+
 
 def overview(reconstruction: Reconstruction) -> bytes:
     """PNG with one row per view (at most 16, evenly spaced) and one depth range for all; grey is not finite."""
@@ -22,7 +26,10 @@ def overview(reconstruction: Reconstruction) -> bytes:
     num_views = len(reconstruction.names)
     views = np.unique(np.linspace(0, num_views - 1, min(num_views, MAX_ROWS)).round().astype(int)).tolist()
     depths = depth_range(reconstruction.depth, finite)
-    rows = [_row(reconstruction, view, finite[view], depths) for view in views]
+    rows = [
+        [panel(pixels, PANEL) for pixels in pictures_of_view(reconstruction, view, finite[view], depths)]
+        for view in views
+    ]
     heights = [max(image.height for image in row) + CAPTION + GAP for row in rows]
     page = Image.new("RGB", (GAP + 4 * (PANEL + GAP), HEADER + sum(heights)), PAPER)
     draw = ImageDraw.Draw(page)
@@ -38,17 +45,27 @@ def overview(reconstruction: Reconstruction) -> bytes:
     return buffer.getvalue()
 
 
-def _row(reconstruction: Reconstruction, view: int, finite: np.ndarray, depths: DepthRange) -> list[Image.Image]:
+class ViewPictures(NamedTuple):
+    """One view's photo and maps as colours, all of the view's working size; grey is not finite."""
+
+    photo: Colours
+    depth: Colours
+    normals: Colours
+    confidence: Colours
+
+
+def pictures_of_view(
+    reconstruction: Reconstruction, view: int, finite: Bool[np.ndarray, "height width"], depths: DepthRange
+) -> ViewPictures:
+    """Near is bright; normals have the colours that normal maps usually have: x right, y up, z towards the viewer."""
     confidence = reconstruction.confidence[view]
-    # x right, y up, z towards the viewer: the colours that normal maps usually have
     normals = (reconstruction.normals[view] * [1, -1, -1] + 1) * 127.5
-    maps = [
-        reconstruction.images[view],
-        depth_colours(reconstruction.depth[view], finite, depths),
-        grey_outside(finite, normals),
-        grey_outside(np.isfinite(confidence), even_colours(np.nan_to_num(confidence))),
-    ]
-    return [panel(pixels, PANEL) for pixels in maps]
+    return ViewPictures(
+        photo=reconstruction.images[view],
+        depth=depth_colours(reconstruction.depth[view], finite, depths),
+        normals=grey_outside(finite, normals),
+        confidence=grey_outside(np.isfinite(confidence), even_colours(np.nan_to_num(confidence))),
+    )
 
 
 def _caption(reconstruction: Reconstruction, view: int) -> str:
