@@ -161,6 +161,7 @@ def test_the_release_is_scored_at_its_own_size_and_pooled_figures_have_intervals
     assert figures(report)["absrel"]["interval"][1] > 0.05
 
 
+@pytest.mark.slow
 def test_a_model_sees_what_the_rule_says(run, data, tmp_path):
     write_list(data / "frames.json", {"attic": [0, 1]})
     reports = {}
