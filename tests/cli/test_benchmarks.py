@@ -61,6 +61,59 @@ def test_recorded_answers_are_scored_under_either_rule(run, data, tmp_path):
     assert json.loads(public.out)["benchmarks"]["sums"]["figures"][0]["value"] == 100
 
 
+def test_the_file_of_questions_is_enough_to_score_answers(run, data, tmp_path):
+    file = answers(tmp_path / "a.jsonl")
+    outcomes = {}
+    for name, place in {"folder": data, "file": data / "questions.jsonl"}.items():
+        outcome = run("eval", "score", "sums", "--predictions", file, "--data", place, "--json")
+        outcomes[name] = json.loads(outcome.out)["benchmarks"]
+    assert outcomes["file"] == outcomes["folder"]  # with the same hash of the questions
+
+
+def test_a_judges_words_are_scored_and_kept_in_the_log(run, tmp_path):
+    row = {
+        "question": "What?",
+        "answer": "A chair",
+        "category": "object recognition",
+        "episode_history": "scannet-v0/1",
+    }
+    (tmp_path / "open-eqa-v0.json").write_text(json.dumps([row | {"question_id": id} for id in "abc"]))
+    said = [
+        {"id": "a", "prediction": "A stool.", "judge_reply": "Your mark: 4"},
+        {"id": "b", "prediction": None, "judge_reply": "5"},
+        {"id": "c", "prediction": "A chair."},
+    ]
+    (tmp_path / "said.jsonl").write_text(lines(*said))
+    log = tmp_path / "out" / "openeqa" / "samples.jsonl"
+    reports = []
+    for file, more in ((tmp_path / "said.jsonl", ("--out", tmp_path / "out")), (log, ())):
+        outcome = run("eval", "score", "openeqa", "--predictions", file, "--data", tmp_path, "--json", *more)
+        reports.append(json.loads(outcome.out)["benchmarks"]["openeqa"])
+    assert reports[0] == reports[1]
+    assert reports[0]["scores"]["a"] == {"score": 0.75, "mark": 4}
+    assert reports[0]["scores"]["b"]["score"] == 0  # null is no answer, by the rule
+    assert "there is no judgement" in reports[0]["told"]["failed"]["c"]
+
+
+def test_a_size_prior_answers_what_it_knows(run, tmp_path):
+    asked = {"bed": "210", "chair": "45"}
+    rows = [
+        {
+            "id": thing,
+            "dataset": "d",
+            "scene_name": "s",
+            "question_type": "object_size_estimation",
+            "ground_truth": truth,
+        }
+        | {"question": f"What is the length of the longest dimension of the {thing}, measured in centimeters?"}
+        for thing, truth in asked.items()
+    ]
+    (tmp_path / "test.jsonl").write_text(lines(*rows))
+    arguments = ("--system", "size-prior", "--data", tmp_path, "--out", tmp_path / "out", "--json")
+    part = json.loads(run("eval", "vsibench", *arguments).out)["benchmarks"]["vsibench"]
+    assert part["scores"] == {"bed": {"score": 1.0}, "chair": {"score": 0.0}}
+
+
 def test_a_log_can_be_scored_again(run, data, tmp_path):
     file = answers(tmp_path / "a.jsonl")
     run("eval", "sums", "--system", "recorded", "--predictions", file, "--data", data, "--out", tmp_path / "out")
@@ -166,6 +219,7 @@ def test_a_picture_that_cannot_be_read_is_a_failure_of_its_item(run, tmp_path):
         (("sums", "--system", "majority", "--model", "tiny"), "--system majority has no model"),
         (("sums", "--system", "transformers"), "--system transformers needs --model"),
         (("sums", "--text-only", "--geometry", "blank"), "there is no geometric encoder to show it to"),
+        (("sums", "--typical-sizes"), "--typical-sizes: a model that looks is told nothing"),
         (("compare", "nowhere.json", "nowhere.json"), "nowhere.json: No such file"),
     ],
 )
@@ -181,6 +235,7 @@ def test_benchmarks_are_listed_with_their_layout(run):
     assert outcome.code == 0
     assert "rooms: Spatial questions about held-out procedural rooms" in outcome.out
     assert "    DATA/questions.jsonl, DATA/pictures/*.png" in outcome.out
+    assert "  id of an item: the column id\n" in outcome.out
     assert "--rule public: everybody is right" in run("eval", "benchmarks", "sums").out
 
 
@@ -213,8 +268,10 @@ def test_shortcuts_stand_beside_the_model(run, data, tmp_path):
     arguments = ("eval", "shortcuts", "sums", "--data", data, "--limit", 4, "--out", tmp_path / "out")
     outcome = run(*arguments)
     assert outcome.code == 0
-    ways = ["geometry_on", "geometry_off", "geometry_blank", "geometry_shuffled", "text_only", "prior", "majority"]
+    ways = ["geometry_on", "geometry_off", "geometry_blank", "geometry_shuffled", "text_only", "size_prompt"]
+    ways += ["size_prior", "prior", "majority"]
     assert [line.split()[1] for line in outcome.out.splitlines()[4:]] == ways
+    assert "| size_prior | answers none of them | - | - | - | 0 |" in outcome.out  # sums name no things
     assert sorted(path.name for path in (tmp_path / "out").iterdir() if path.is_dir()) == sorted(ways)
 
 
