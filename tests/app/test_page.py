@@ -224,7 +224,7 @@ def started():
 
 @pytest.mark.slow
 def test_a_person_uploads_turns_asks_and_downloads(started, tmp_path):
-    with opened(width=1000, height=800) as (tab, away):
+    with opened(width=900, height=700) as (tab, away):
         tab.goto(started)
         tab.get_by_text("procedural room 1").click()
         tab.get_by_text("room_1_0").first.wait_for()
