@@ -64,20 +64,25 @@ def served(predictor: Predictor, limits: Limits, *, host: str = LOOPBACK, port: 
         page = Page(predictor, limits, Path(folder), gr)
         blocks = page.blocks()
         blocks.queue(max_size=limits.waiting, default_concurrency_limit=1)
-        blocks.launch(
-            server_name=host,
-            server_port=port,
-            share=False,
-            quiet=True,
-            prevent_thread_lock=True,
-            max_file_size=limits.file_bytes,
-            state_session_capacity=limits.scenes,
-            footer_links=[],
-            enable_monitoring=False,
-            ssr_mode=False,
-            theme=gr.themes.Base(font=["system-ui", "sans-serif"], font_mono=["monospace"]),
-            css=STYLE,
-        )
+        try:
+            blocks.launch(
+                server_name=host,
+                server_port=port,
+                share=False,
+                quiet=True,
+                prevent_thread_lock=True,
+                max_file_size=limits.file_bytes,
+                state_session_capacity=limits.scenes,
+                footer_links=[],
+                enable_monitoring=False,
+                ssr_mode=False,
+                theme=gr.themes.Base(font=["system-ui", "sans-serif"], font_mono=["monospace"]),
+                css=STYLE,
+            )
+        except OSError as error:
+            raise ValueError(
+                f"{host} has no free port {port or 'from 7860 on'} to listen on; give another one"
+            ) from error
         try:
             yield blocks
         finally:

@@ -24,7 +24,7 @@ from g2vlm.view.turntable import turntable
 TURNTABLE = "turntable"
 TURNTABLE_FRAMES = 36
 
-MOST_TILES = 40_000
+MOST_TILES = 15_000
 TILE = 1.2
 """Side, in distances of neighbours."""
 

@@ -1,5 +1,6 @@
 """`g2vlm app`: a page to drop photos on, see the scene and ask about it."""
 
+import signal
 from typing import Annotated
 
 import typer
@@ -35,6 +36,8 @@ def app(
         raise ValueError(  # noqa: TRY004, the choice is wrong, not a type
             f"--model {model}: it reconstructs nothing, so there is no scene to show; use g2vlm chat"
         )
+    for wish in (signal.SIGINT, signal.SIGTERM):  # both end the page in order, so that visitors' files are removed
+        signal.signal(wish, signal.default_int_handler)
     launch(
         predictor,
         limits,

@@ -3,7 +3,6 @@
 import io
 import os
 import re
-import signal
 import subprocess
 import sys
 import zipfile
@@ -163,6 +162,12 @@ def test_it_listens_on_this_machine_alone(address):
     assert address.startswith("http://127.0.0.1:")
 
 
+def test_a_port_that_is_taken_is_said(predictor, address):
+    port = int(address.rsplit(":", 1)[1])
+    with pytest.raises(ValueError, match=f"127.0.0.1 has no free port {port} to listen on"):
+        launch(predictor, port=port)
+
+
 def test_a_name_that_leads_out_of_the_folder_stays_inside(web, photos):
     content = Path(photos[0]).read_bytes()
     for name in ("../../../../evil.png", "a;$(touch evil)`x`.png"):
@@ -213,13 +218,13 @@ def started():
         said = process.stdout.readline()
         assert "Ctrl-C ends it" in said
         yield said.split()[4].rstrip(";")
-        process.send_signal(signal.SIGINT)
+        process.terminate()
         assert process.wait(60) == 0
 
 
 @pytest.mark.slow
 def test_a_person_uploads_turns_asks_and_downloads(started, tmp_path):
-    with opened(width=1000, height=800) as (tab, away):
+    with opened(width=900, height=700) as (tab, away):
         tab.goto(started)
         tab.get_by_text("procedural room 1").click()
         tab.get_by_text("room_1_0").first.wait_for()
