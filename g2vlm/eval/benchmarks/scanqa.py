@@ -80,7 +80,7 @@ def score(item: QuestionItem, reply: Reply, *, lemma: Lemma | None, is_public: b
     text = text if is_public else without_thinking(text)
     lemmatize = lemma or wordnet()
     more = {"em10": float(any(each in answers for each in reply.ranked))} if reply.ranked else {}
-    if text in answers:
+    if text in answers and (is_public or text.split()):
         return graded(item, text, 1.0, f_value=1.0, **more)
     if not all(each.split() for each in (text, *answers)):
         if is_public:
