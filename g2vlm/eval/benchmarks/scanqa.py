@@ -22,6 +22,7 @@ from g2vlm.eval.benchmarks.asking import (
     means,
     missing_figure,
     named,
+    texts_of,
     with_metric,
 )
 from g2vlm.eval.benchmarks.base import Figure, Item, Outcome, QuestionItem
@@ -55,7 +56,7 @@ NEEDS_JAVA = "the tokenizer needs Java"
 
 def item_of(row: Row, data: Path, index: int) -> QuestionItem:
     """A scan has no photos of its own in the release; they are those of its ScanNet scene."""
-    question, answers = field_of(row, "question"), field_of(row, "answers", list)
+    question, answers = field_of(row, "question"), texts_of(row, "answers")
     if not answers:
         raise BadRow("has no answers")
     media = (data / "video" / f"{field_of(row, 'scene_id')}.mp4",)
