@@ -149,7 +149,7 @@ def choice_of(text: str, options: Sequence[str]) -> str | None:
     "Left." and "Yes, it is" choose, "to the left" does not.
     """
     reply = plain(text)
-    words = {_words(option): chr(ord("A") + i) for i, option in enumerate(options)}
+    words = {said: chr(ord("A") + i) for i, option in enumerate(options) if (said := _words(option))}
     if (letter := words.get(_words(reply))) is not None:
         return letter
     labelled = re.match(r"[\s*_`\"'(\[]*([A-Z])[\s)\].:,;*-]+(.*)", reply, re.DOTALL)
@@ -196,12 +196,16 @@ SCALES = {"hundred": 100, "thousand": 1000}
 
 _WORD = "|".join([*WORDS, *SCALES])
 NUMBER = re.compile(
-    r"(?<![\w.,])(?P<digits>[-+−]?(?:\d{1,3}(?:[,_]\d{3})+(?:\.\d+)?|\d+(?:[.,]\d+)?|\.\d+)(?:e[-+]?\d+)?)(?![.,_]?\d|[a-z]\d)"
+    r"(?<![\w.,])(?P<digits>(?:[-+−]|minus\s+|negative\s+)?"
+    r"(?:\d{1,3}(?:[,_]\d{3})+(?:\.\d+)?|\d+(?:[.,]\d+)?|\.\d+)(?:e[-+]?\d+)?)(?![.,_]?\d|(?!c?m[23]\b)[a-z]\d)"
     rf"|\b(?P<words>(?:a\s+)?(?:{_WORD})(?:(?:\s+and\s+|\s+|-)(?:{_WORD}))*(?:\s+and\s+a\s+half)?|a\s+dozen|half)\b",
     re.ASCII | re.IGNORECASE,
 )
 JOINED = re.compile(r"\s*(?:[a-z%°\"²]{1,12}\.?)?\s*(?:or|and|to|by|[-–—~/^×'’,;&])?\s*", re.IGNORECASE)
 """What stands between two numbers of which neither is the answer: "2 or 3", "2-3 m", "6'2", two lines."""
+
+LISTED = re.compile(r"^[ \t]*\d{1,2}[.)][ \t]+(?=\S)", re.MULTILINE)
+"""What numbers the lines of a list."""
 
 SAID = re.compile(
     r"(?:\banswer\b(?:\s+is|\s*[:=])|\\boxed\{|<answer>|\b(?:so|therefore|thus|hence)\b[^.\n]*?\bis\b)\s*([^\n<}]+)",
@@ -213,9 +217,11 @@ def number_of(text: str) -> float | None:
     """The number that a reply gives, or None: in digits ("1,200.5", "3,5", ".5", "-3", "2m", "2e3", "1/2") or in words.
 
     The first one behind the last "answer is" counts, else the first one. A digit right after a letter belongs to a name ("view2"). Ranges,
-    alternatives and lists ("2-3", "4 or 5", "1.2.3") give none, nor does what is no finite number.
+    alternatives and lists ("2-3", "4 or 5", "1.2.3") give none, nor does what is no finite number, nor what numbers the lines of a list.
     """
     reply = plain(text)
+    if len(LISTED.findall(reply)) > 1:
+        reply = LISTED.sub("", reply)
     said = [found[1] for found in SAID.finditer(reply)]
     for part in (*said[-1:], reply):
         found = [*NUMBER.finditer(part)]
@@ -238,7 +244,7 @@ def _number(reply: str, found: Sequence[re.Match[str]]) -> float | None:
 
 def _value(found: re.Match[str]) -> float | None:
     if digits := found["digits"]:
-        digits = digits.replace("−", "-")
+        digits = re.sub(r"−|(?:minus|negative)\s+", "-", digits, flags=re.IGNORECASE)
         if re.fullmatch(r"[-+]?\d+,\d{1,2}|[-+]?\d+,\d{4,}", digits):
             return float(digits.replace(",", "."))
         return float(re.sub("[,_]", "", digits))

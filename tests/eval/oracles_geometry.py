@@ -38,7 +38,7 @@ Values = dict[str, Any]
 
 SIDES = {
     "prediction": {"pred", "prediction", "predicted", "est", "estimate", "estimated", "source", "src"},
-    "truth": {"gt", "true", "truth", "target", "tgt", "ref", "reference"},
+    "truth": {"annotation", "gt", "true", "truth", "target", "tgt", "ref", "reference"},
 }
 WORLD_TO_CAMERA = {"w2c", "extrinsics", "extrinsic"}
 

@@ -47,6 +47,11 @@ def test_an_option_is_chosen_by_its_letter_or_by_all_its_words(text: str, letter
     assert choice_of(text, ["left", "right", "straight ahead"]) == letter
 
 
+@pytest.mark.parametrize("text", ["", " ", "."])
+def test_an_option_without_words_is_not_chosen_by_saying_nothing(text: str):
+    assert choice_of(text, ["left", ""]) is None
+
+
 def test_a_letter_with_the_words_of_its_option_is_no_list_of_letters():
     assert choice_of("A, A is closer", ["A is closer", "B is closer"]) == "A"
 
@@ -64,8 +69,9 @@ def test_some_of_the_words_choose_nothing(text: str):
         *(("0.3%", 0.3), ("~100", 100), ("d = 45", 45), ("3", 3), ("３", 3), ("10 m (32.81 ft)", 10), ("approx. 4", 4)),
         *(("There are three.", 3), ("Ten", 10), ("zero", 0), ("eleven", 11), ("twenty-one", 21), ("seventy five", 75)),
         *(("two hundred and five", 205), ("one thousand two hundred", 1200), ("four hundred thousand", 400_000)),
-        *(("a hundred", 100), ("a dozen", 12), ("three and a half", 3.5), ("two\nand  a half", 2.5), ("There are four, in room 7.", 4)),
+        *(("a hundred", 100), ("a dozen", 12), ("three and a half", 3.5), ("two\nand  a half", 2.5), ("minus 5 m", -5), ("20m2", 20), ("There are four, in room 7.", 4)),
         *(("view2 is 3 m away", 3), ("The door is 2 m high.\nSo the value is 6 m.", 6), ("<answer>5</answer>", 5)),
+        *(("1. A chair.\n2. A table.\nThere are 2 of them.", 2), ("2. Yes, two.", 2)),
         *(("2 or 3? The answer is 4", 4), (r"\boxed{7}", 7), ("<think>1 or 2</think>3", 3)),
     ],
 )  # fmt: skip
@@ -78,6 +84,7 @@ def test_a_number_counts_in_digits_or_as_a_word(text: str, number: float):
     [
         *("", "none", "someone", "often", "v1.5", "B", "nan", "inf", "Infinity", "1e400", "9" * 400, "1e400/3", "3/1e-400", "1/0", "0x10", "fortyfive", "²"),
         *("2-3", "1.68-2.52", "two or 5", "49 or 98", "between 3 and 4", "5\n10", "10^2", "6'2\"", "7 or 8 or 9"),
+        *("1. A chair.\n2. A table.", "20v2", "20 minus 5"),
         *("1.2.3", "ten-fifteen", "twenty twenty", "three, four", "1.5m 2.5m", "4 x 5"),
     ],
 )  # fmt: skip

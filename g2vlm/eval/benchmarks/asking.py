@@ -151,6 +151,14 @@ def field_of(row: Row, key: str, kind: type | tuple[type, ...] = str) -> Any:
     return row[key]
 
 
+def texts_of(row: Row, key: str) -> list[str]:
+    """A list of texts, such as options, that has to be there; BadRow names the column otherwise."""
+    texts = field_of(row, key, list)
+    if other := [text for text in texts if not isinstance(text, str)]:
+        raise BadRow(f"{key} is no list of texts", f"{other[0]!r} is among them")
+    return texts
+
+
 def _names(kind: type | tuple[type, ...]) -> str:
     return " or ".join(each.__name__ for each in (kind if isinstance(kind, tuple) else (kind,)))
 

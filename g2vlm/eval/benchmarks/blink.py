@@ -18,6 +18,7 @@ from g2vlm.eval.benchmarks.asking import (
     graded,
     means,
     named,
+    texts_of,
 )
 from g2vlm.eval.benchmarks.base import Figure, Item, Outcome, QuestionItem
 from g2vlm.eval.benchmarks.pictures import pictures_of
@@ -30,7 +31,7 @@ IMAGES = tuple(f"image_{i}" for i in range(1, 5))
 
 
 def item_of(row: Row, data: Path, index: int) -> QuestionItem | None:
-    id, task, choices = field_of(row, "idx"), field_of(row, "sub_task"), field_of(row, "choices", list)
+    id, task, choices = field_of(row, "idx"), field_of(row, "sub_task"), texts_of(row, "choices")
     if task not in TASKS:
         return None
     answer = field_of(row, "answer")

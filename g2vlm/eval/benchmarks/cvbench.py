@@ -19,6 +19,7 @@ from g2vlm.eval.benchmarks.asking import (
     mean_figure,
     missing_figure,
     named,
+    texts_of,
     with_metric,
 )
 from g2vlm.eval.benchmarks.base import CORRECTED, Figure, Item, QuestionItem
@@ -32,7 +33,7 @@ PLANE, SPACE = ("ADE20K", "COCO"), ("Omni3D",)
 
 def item_of(row: Row, data: Path, index: int) -> QuestionItem:
     id, task = str(field_of(row, "idx", (int, str))), field_of(row, "task")
-    choices = field_of(row, "choices", list)
+    choices = texts_of(row, "choices")
     field_of(row, "source")
     if len(field_of(row, "answer").strip("()")) != 1:
         raise BadRow("answer is no letter in brackets", row["answer"])

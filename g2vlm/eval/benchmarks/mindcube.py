@@ -18,6 +18,7 @@ from g2vlm.eval.benchmarks.asking import (
     mean_figure,
     means,
     named,
+    texts_of,
     with_metric,
 )
 from g2vlm.eval.benchmarks.base import Figure, Item, Outcome, QuestionItem
@@ -31,7 +32,7 @@ SETTINGS = ("around", "rotation", "translation", "among")
 def item_of(row: Row, data: Path, index: int) -> QuestionItem:
     id, question = field_of(row, "id"), field_of(row, "question")
     field_of(row, "gt_answer")
-    media = tuple(data / path for path in field_of(row, "images", list))
+    media = tuple(data / path for path in texts_of(row, "images"))
     prompt = "\n".join([question.strip(), PROMPTS["choice"]])
     return QuestionItem(id, setting_of(id), media, row, prompt, 4096, PROMPTS["system"])
 

@@ -18,6 +18,7 @@ from g2vlm.eval.benchmarks.asking import (
     lettered,
     mean_figure,
     named,
+    texts_of,
     with_metric,
 )
 from g2vlm.eval.benchmarks.base import Figure, Item, QuestionItem
@@ -31,7 +32,7 @@ EPSILON = 1e-6
 def item_of(row: Row, data: Path, index: int) -> QuestionItem:
     """The picture follows from the number: 12_3 is the third question about 12.png of its task."""
     number, task = field_of(row, "id"), field_of(row, "task_type")
-    options, answer = field_of(row, "options", list), field_of(row, "answer", int)
+    options, answer = texts_of(row, "options"), field_of(row, "answer", int)
     if not 0 <= answer < len(options):
         raise BadRow("answer is none of the options", f"{answer} of {len(options)}")
     prompt = "\n".join([field_of(row, "question"), *lettered(options), PROMPTS["answer_line"]])

@@ -23,6 +23,7 @@ from g2vlm.eval.benchmarks.asking import (
     mean_figure,
     missing_figure,
     named,
+    texts_of,
     with_metric,
 )
 from g2vlm.eval.benchmarks.base import CORRECTED, Figure, Item, Outcome, QuestionItem
@@ -89,7 +90,7 @@ def item_of(row: Row, data: Path, index: int) -> QuestionItem:
     scan, turn = field_of(row, "scan_id"), field_of(row, "turn_id", int)
     kind = kind_named(field_of(row, "type"))
     field_of(row, "answer", (str, int, float))
-    if "Judgement" in kind and not field_of(row, "option", list):
+    if "Judgement" in kind and not texts_of(row, "option"):
         raise BadRow("option is empty")
     asked = field_of(row, "user_message" if "user_message" in row else "origin_question")
     prompt = (

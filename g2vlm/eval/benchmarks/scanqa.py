@@ -22,6 +22,7 @@ from g2vlm.eval.benchmarks.asking import (
     means,
     missing_figure,
     named,
+    texts_of,
     with_metric,
 )
 from g2vlm.eval.benchmarks.base import Figure, Item, Outcome, QuestionItem
@@ -55,7 +56,7 @@ NEEDS_JAVA = "the tokenizer needs Java"
 
 def item_of(row: Row, data: Path, index: int) -> QuestionItem:
     """A scan has no photos of its own in the release; they are those of its ScanNet scene."""
-    question, answers = field_of(row, "question"), field_of(row, "answers", list)
+    question, answers = field_of(row, "question"), texts_of(row, "answers")
     if not answers:
         raise BadRow("has no answers")
     media = (data / "video" / f"{field_of(row, 'scene_id')}.mp4",)
@@ -80,7 +81,7 @@ def score(item: QuestionItem, reply: Reply, *, lemma: Lemma | None, is_public: b
     text = text if is_public else without_thinking(text)
     lemmatize = lemma or wordnet()
     more = {"em10": float(any(each in answers for each in reply.ranked))} if reply.ranked else {}
-    if text in answers:
+    if text in answers and (is_public or text.split()):
         return graded(item, text, 1.0, f_value=1.0, **more)
     if not all(each.split() for each in (text, *answers)):
         if is_public:

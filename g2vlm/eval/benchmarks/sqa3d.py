@@ -33,6 +33,9 @@ def item_of(row: Row, data: Path, index: int) -> QuestionItem:
         raise BadRow(
             "has no answers", "they are in v1_balanced_sqa_annotations_test_scannetv2.json, beside the questions"
         )
+    answers = field_of(row, "answers", list)
+    if not all(isinstance(each, dict) and isinstance(each.get("answer"), str) for each in answers):
+        raise BadRow("answers is no list of records with an answer", f"it is {answers!r}"[:100])
     word = question.split()[0].lower() if question.split() else ""
     media = (data / "video" / f"{field_of(row, 'scene_id')}.mp4",)
     prompt = "\n".join([f"{situation} {question}", PROMPTS["number"]])

@@ -22,6 +22,7 @@ from g2vlm.eval.benchmarks.asking import (
     mean_figure,
     means,
     named,
+    texts_of,
     with_metric,
 )
 from g2vlm.eval.benchmarks.base import CORRECTED, Figure, Item, Outcome, QuestionItem
@@ -41,7 +42,7 @@ def item_of(row: Row, data: Path, index: int) -> QuestionItem:
         field_of(row, column)
     if field_of(row, "answer") not in [*LETTERS]:
         raise BadRow(f"answer is none of {', '.join(LETTERS)}", row["answer"])
-    lines = [PROMPTS["videomme_instruction"], field_of(row, "question"), *field_of(row, "options", list)]
+    lines = [PROMPTS["videomme_instruction"], field_of(row, "question"), *texts_of(row, "options")]
     prompt = "\n".join([*lines, PROMPTS["videomme"]])
     video = video_of(field_of(row, "videoID"), data)
     return QuestionItem(id, duration, (video,), row, prompt, 16, PROMPTS["system"])

@@ -25,6 +25,7 @@ from g2vlm.eval.benchmarks.asking import (
     mean_figure,
     missing_figure,
     named,
+    texts_of,
     with_metric,
 )
 from g2vlm.eval.benchmarks.base import Figure, Item, Outcome, QuestionItem
@@ -44,7 +45,7 @@ def item_of(row: Row, data: Path, index: int) -> QuestionItem:
         raise BadRow("question_type is unknown", kind)
     asked = [PROMPTS["video_frames"], question]
     if kind in CHOICES:
-        asked += ["Options:", *field_of(row, "options", list), PROMPTS["choice"]]
+        asked += ["Options:", *texts_of(row, "options"), PROMPTS["choice"]]
     else:
         asked.append(PROMPTS["number"])
     field_of(row, "ground_truth", (str, int, float))
@@ -90,7 +91,10 @@ def corrected(item: QuestionItem, reply: Reply, *, is_exact: bool = False) -> Ou
     said = read(reply, item)
     if said is None or isinstance(said, str):
         return graded(item, said, said == truth_of(item))
-    score = exact_accuracy(said, truth_of(item)) if is_exact else accuracy(said, float(truth_of(item)))
+    truth = as_float(truth_of(item))
+    if truth is None or not math.isfinite(truth):
+        return failed(item, f"its answer is no number: {truth_of(item)!r}", f"{said:.15g}")
+    score = exact_accuracy(said, truth_of(item)) if is_exact else accuracy(said, truth)
     return graded(item, f"{said:.15g}", score)
 
 

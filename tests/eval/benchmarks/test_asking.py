@@ -20,6 +20,7 @@ from g2vlm.eval.benchmarks.asking import (
     means,
     named,
     recorded_reply,
+    texts_of,
 )
 from g2vlm.eval.benchmarks.base import Outcome, QuestionItem
 
@@ -156,6 +157,13 @@ def test_a_figure_is_a_mean_over_entries_of_means_over_kinds():
 def test_a_column_of_another_type_is_named():
     with pytest.raises(BadRow, match=r"x is no str or int \(it is \[1\]\)"):
         field_of({"x": [1]}, "x", (str, int))
+
+
+@pytest.mark.parametrize("value", [None, 3])
+def test_a_list_of_anything_but_texts_is_named(value: object):
+    assert texts_of({"x": ["a", "b"]}, "x") == ["a", "b"]
+    with pytest.raises(BadRow, match=rf"x is no list of texts \({value} is among them\)"):
+        texts_of({"x": ["a", value]}, "x")
 
 
 def test_rows_of_json_lines_are_read_too(quiz, tmp_path):

@@ -104,6 +104,12 @@ def test_figures_say_what_is_not_computed():
     assert "Java" in str(found["METEOR"].note)
 
 
+def test_saying_nothing_is_not_right_even_where_an_answer_is_published_empty():
+    asked = item(answers=("", "chair"))
+    assert NO_LEMMA.score(asked, "").scores["score"] == 0
+    assert NO_LEMMA.score(asked, "", "public_official").scores["score"] == 1
+
+
 def test_without_wordnet_there_is_no_f_value(monkeypatch):
     monkeypatch.setattr(module, "wordnet", lambda: None)
     outcome = SCANQA.score(item(), "chair")

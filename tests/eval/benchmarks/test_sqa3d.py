@@ -3,6 +3,7 @@ import json
 import pytest
 from published import figures_of, item_of, outcome_of
 
+from g2vlm.data.rows import BadRow
 from g2vlm.eval.benchmarks.sqa3d import SQA3D, cleaned
 
 
@@ -36,6 +37,12 @@ def test_questions_without_answers_are_named(tmp_path):
     write(tmp_path, [question(1)], [])
     with pytest.raises(ValueError, match=r"has no answers .*beside the questions"):
         SQA3D.items(tmp_path)
+
+
+@pytest.mark.parametrize("answers", ["left", ["left"], [{"answer": None}]])
+def test_answers_in_another_form_are_named(answers: object):
+    with pytest.raises(BadRow, match="answers is no list"):
+        item_of(SQA3D, row() | {"answers": answers})
 
 
 @pytest.mark.parametrize(

@@ -154,3 +154,11 @@ def test_without_any_direction_seven_entries_are_left():
 
 def test_media_are_videos_by_scene():
     assert item_of(VSIBENCH, row()).media == (Path("nowhere/scannet/room_1.mp4"),)
+
+
+@pytest.mark.parametrize("rule", ["corrected", "corrected_exact_boundary"])
+@pytest.mark.parametrize("truth", ["", "two", "nan"])
+def test_a_published_answer_that_is_no_number_is_a_failure_of_its_item(rule: str, truth: str):
+    outcome = outcome_of(VSIBENCH, row(truth=truth), "2", rule)
+    assert (outcome.status, outcome.scores) == ("failed", {})
+    assert f"its answer is no number: {truth!r}" in str(outcome.note)
