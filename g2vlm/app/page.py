@@ -28,7 +28,7 @@ from g2vlm.records import Answer, Mark
 from g2vlm.video import SUFFIXES as VIDEO_SUFFIXES
 
 if TYPE_CHECKING:
-    from gradio import Blocks, SelectData
+    from gradio import Blocks, SelectData  # pyright: ignore[reportMissingImports]
 
 LOOPBACK = "127.0.0.1"
 EXAMPLES, EXAMPLE_VIEWS, EXAMPLE_SIZE = 2, 4, (336, 448)
@@ -107,7 +107,7 @@ def _settings_of_gradio(folder: Path) -> Iterator[None]:
 
 def _gradio() -> ModuleType:
     try:
-        import gradio
+        import gradio  # pyright: ignore[reportMissingImports]
     except ImportError as error:
         raise ValueError(
             "the page needs gradio: pip install 'g2vlm[ui]'; g2vlm predict and ask work without"

@@ -22,7 +22,7 @@ from g2vlm.view.framing import frame_of, spacing
 from g2vlm.view.measuring import picked, said_length
 
 if TYPE_CHECKING:
-    from viser import CameraFrustumHandle, SceneApi, ViserServer
+    from viser import CameraFrustumHandle, SceneApi, ViserServer  # pyright: ignore[reportMissingImports]
 
 LOOPBACK = "127.0.0.1"
 STEPS = 100
@@ -68,7 +68,7 @@ def _server(host: str, port: int) -> Iterator["ViserServer"]:
 
 def _viser() -> ModuleType:
     try:
-        import viser
+        import viser  # pyright: ignore[reportMissingImports]
     except ImportError as error:
         raise ValueError("the viewer needs viser: pip install 'g2vlm[viewer]'; --turntable works without") from error
     return viser
