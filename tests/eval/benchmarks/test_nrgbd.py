@@ -6,9 +6,9 @@ import pytest
 from perfect import perfect_room
 from rooms import Room, matrix, millimetres, save, write
 
-from g2vlm.data.readers.cameras import FLIP
 from g2vlm.eval.benchmarks import nrgbd
 from g2vlm.eval.benchmarks.frames import every
+from g2vlm.geometry.pose import FLIP
 
 SMALL = replace(nrgbd.BENCHMARKS[0], listed=None, selection=every(2))
 
