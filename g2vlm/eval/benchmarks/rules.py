@@ -1,5 +1,6 @@
 """Rules by which predicted geometry is scored: what the release of G2VLM did, and the same without its slips."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
@@ -12,6 +13,9 @@ RELEASE = "g2vlm-release"
 
 WIDTH = 512
 """Pixels to which the release loads photos, and at which point maps are compared."""
+
+MOST_POINTS = 200_000
+"""Of an item, compared under corrected rules: its maps are thinned out to as many, so that a scene takes seconds and not an hour."""
 
 
 @dataclass(frozen=True)
@@ -42,11 +46,11 @@ class GeometryRule(Rule):
             return None
         return _whole(height * WIDTH / width), WIDTH // PATCH * PATCH
 
-    def point_size(self, height: int, width: int) -> tuple[int, int]:
-        """(height, width) at which the point map of a photo of this size is compared."""
+    def point_size(self, height: int, width: int, num_views: int) -> tuple[int, int]:
+        """(height, width) at which the point map of a photo of this size is compared, one of so many of its item."""
         if self.is_stretched:
             return _whole(height * WIDTH / width), WIDTH
-        factor = min(1.0, WIDTH / max(height, width))
+        factor = min(1.0, WIDTH / max(height, width), math.sqrt(MOST_POINTS / (num_views * height * width)))
         return max(round(height * factor), 1), max(round(width * factor), 1)
 
 

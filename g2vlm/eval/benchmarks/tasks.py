@@ -201,7 +201,7 @@ def true_points(truth: Truth, view: int, rule: GeometryRule) -> tuple[np.ndarray
     assert truth.depth is not None
     assert truth.intrinsics is not None
     assert truth.poses is not None
-    size = rule.point_size(*truth.sizes[view])
+    size = rule.point_size(*truth.sizes[view], len(truth.sizes))
     depth, camera = truth.depth[view], torch.from_numpy(truth.intrinsics[view])
     pose, mask = torch.from_numpy(truth.poses[view]), sample_nearest(truth.masks[view], size)
     if rule.is_stretched:

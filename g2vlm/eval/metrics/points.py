@@ -164,7 +164,7 @@ def icp(
     tree = KDTree(target)
     rotation, translation = np.eye(3), np.zeros(3)
     moved = np.asarray(source, dtype=np.float64)
-    distance, nearest = map(np.asarray, tree.query(moved, distance_upper_bound=threshold))
+    distance, nearest = map(np.asarray, tree.query(moved, distance_upper_bound=threshold, workers=-1))
     for _ in range(num_steps):
         is_matched, rmse = _matches(distance)
         if is_matched.sum() < FEWEST_POINTS:
@@ -172,7 +172,7 @@ def icp(
         motion = umeyama(moved[is_matched], target[nearest[is_matched]], has_scale=False)
         moved = motion.of(moved)
         rotation, translation = motion.rotation @ rotation, motion.of(translation)
-        distance, nearest = map(np.asarray, tree.query(moved, distance_upper_bound=threshold))
+        distance, nearest = map(np.asarray, tree.query(moved, distance_upper_bound=threshold, workers=-1))
         now_matched, now_rmse = _matches(distance)
         gain = abs(int(now_matched.sum()) - int(is_matched.sum())) / len(moved)
         if gain < tolerance and abs(now_rmse - rmse) < tolerance:
@@ -201,7 +201,7 @@ def estimate_normals(
     normals = np.empty_like(points)
     for start in range(0, len(points), NUM_AT_ONCE):
         part = slice(start, start + NUM_AT_ONCE)
-        near = points[tree.query(points[part], k=num_neighbours)[1]]
+        near = points[tree.query(points[part], k=num_neighbours, workers=-1)[1]]
         centred = near - near.mean(1, keepdims=True)
         normals[part] = np.linalg.eigh(centred.swapaxes(-1, -2) @ centred)[1][..., 0]
     return normals
@@ -320,4 +320,4 @@ def _nearest_both_ways(prediction: Float[np.ndarray, "predicted 3"], truth: Floa
                 f"the {name} cloud has {len(points)} points, {int((~np.isfinite(points).all(-1)).sum())} of them not finite; "
                 f"leave this scene out, or these points, and count them"
             )
-    return KDTree(truth).query(prediction), KDTree(prediction).query(truth)
+    return KDTree(truth).query(prediction, workers=-1), KDTree(prediction).query(truth, workers=-1)
