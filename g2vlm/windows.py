@@ -39,6 +39,9 @@ JOINED = 0.5
 LOOPED = 0.8
 """The same for a loop, which has to be surer: a missing one leaves drift, a false one spoils what was right."""
 
+WINDOWS_PER_LOOP = 3
+"""For so many windows one pair of like places is looked at, the most alike first: that costs as much as a window does."""
+
 SHARED_VIEW = 0.15
 """Part of a view's pixels that the next must show at the same place and in like colours, or they show two scenes."""
 
@@ -100,8 +103,8 @@ class Sizing:
 class Joint:
     """What joins two windows. relative: brings points of window `second` into `first`.
 
-    agreement: part of the shared points that agree within SAME_PLACE. views: the frames that are shared, or, of a loop, the two
-    that were found to show one place.
+    agreement: part of the shared points that agree within SAME_PLACE. views: first and last of the frames that are shared, or, of a
+    loop, the two that were found to show one place.
     """
 
     first: int
@@ -110,13 +113,17 @@ class Joint:
     agreement: float
     views: tuple[int, int]
 
+    def __str__(self) -> str:
+        return f"{self.views[0]}-{self.views[1]} {self.agreement:.0%}"
+
 
 @dataclass(frozen=True)
 class Joined:
     """A long sequence in one world.
 
-    reconstruction: its maps are read from the store when asked for, and each time anew. notes: what a person should know,
-    as sentences. joints: of consecutive windows. loops: of places that were seen again.
+    reconstruction: its maps are read from the store when asked for, and each time anew; its provenance names joints and loops, with
+    their views and agreement. notes: what a person should know, as sentences. joints: of consecutive windows. loops: of places that
+    were seen again.
     """
 
     reconstruction: Reconstruction
@@ -247,8 +254,10 @@ class Joiner:
             ]
             worlds = optimised(worlds, edges)
         owners = self.owners()
+        account = {"joints": "; ".join(map(str, self.joints)), "loops": "; ".join(map(str, loops))}
+        provenance = replace(self.provenance, settings=self.provenance.settings | account)
         return Joined(
-            self._made(owners, 0, worlds),
+            replace(self._made(owners, 0, worlds), provenance=provenance),
             tuple(self._notes(owners)),
             tuple(self.joints),
             tuple(loops),
@@ -303,7 +312,7 @@ class Joiner:
         return [joint for joint in joints if joint is not None]
 
     def _alike(self) -> list[tuple[int, int, int, int]]:
-        """(window, window, frame, frame) that look most alike; each window in at most two of them.
+        """(window, window, frame, frame) that look most alike, as many as are looked at; each window in at most two of them.
 
         Alike are frames that look more so than frames as far apart as a window is long, half of the time.
         """
@@ -328,8 +337,9 @@ class Joiner:
                 if best >= least:
                     found.append((float(best), first, int(second), int(here[row]), int(later[columns][column])))
         chosen: list[tuple[int, int, int, int]] = []
+        most = max(2, len(self.windows) // WINDOWS_PER_LOOP)
         for _, *pair in sorted(found, reverse=True):
-            if all(sum(window in other[:2] for other in chosen) < 2 for window in pair[:2]):
+            if len(chosen) < most and all(sum(window in other[:2] for other in chosen) < 2 for window in pair[:2]):
                 chosen.append((pair[0], pair[1], pair[2], pair[3]))
         return chosen
 

@@ -16,7 +16,7 @@ from g2vlm.geometry.pose import in_first_frame, transform
 from g2vlm.geometry.similarity import small
 from g2vlm.pictures import Photo
 from g2vlm.records import Geometry, Provenance, Views
-from g2vlm.windows import Joiner, Sight, Sizing, Windowing, seen_again
+from g2vlm.windows import WINDOWS_PER_LOOP, Joiner, Sight, Sizing, Windowing, seen_again
 
 SIDE = 56
 SIZING = Sizing(SIDE, 14, "long_side")
@@ -134,6 +134,23 @@ def test_a_loop_lowers_drift():
     assert not opened.loops
     assert any(loop.first == 0 and loop.second >= 6 for loop in closed.loops)
     assert drift(closed.reconstruction.poses, room) < 0.7 * drift(opened.reconstruction.poses, room)
+
+
+def test_only_the_likeliest_loops_are_looked_at():
+    room = walk(40)
+    oracle = Oracle([room])
+    made = run(joiner(oracle, window=4), photos(room) + photos(room)[:20])
+    num_windows = len(oracle.calls)
+    made.joined()
+    assert (num_windows, len(oracle.calls) - num_windows) == (29, 29 // WINDOWS_PER_LOOP)
+
+
+def test_joints_and_loops_are_kept_in_the_provenance():
+    room = walk(48)
+    joined = run(joiner(Oracle([room])), photos(room)).joined()
+    settings = joined.reconstruction.provenance.settings
+    assert settings["joints"].startswith("6-7 100%; 12-13 100%; ")
+    assert settings["loops"].split("; ") == [f"{a}-{b} 100%" for a, b in (loop.views for loop in joined.loops)]
 
 
 def test_two_rooms_in_one_folder_do_not_connect():
