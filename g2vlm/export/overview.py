@@ -17,12 +17,12 @@ MAX_ROWS = 16
 
 
 def overview(reconstruction: Reconstruction) -> bytes:
-    """PNG with one row per view (at most 16, evenly spaced) and one depth range for all; grey is not finite."""
-    finite = finite_pixels(reconstruction)
+    """PNG with one row per view (at most 16, evenly spaced) and one depth range for these; grey is not finite."""
     num_views = len(reconstruction.names)
     views = np.unique(np.linspace(0, num_views - 1, min(num_views, MAX_ROWS)).round().astype(int)).tolist()
-    depths = depth_range(reconstruction.depth, finite)
-    rows = [_row(reconstruction, view, finite[view], depths) for view in views]
+    finite = [finite_pixels(reconstruction, view) for view in views]
+    depths = depth_range([reconstruction.depth[view] for view in views], finite)
+    rows = [_row(reconstruction, view, inside, depths) for view, inside in zip(views, finite, strict=True)]
     heights = [max(image.height for image in row) + CAPTION + GAP for row in rows]
     page = Image.new("RGB", (GAP + 4 * (PANEL + GAP), HEADER + sum(heights)), PAPER)
     draw = ImageDraw.Draw(page)
