@@ -24,8 +24,14 @@ def many(tmp_path) -> Path:
 def test_windows_see_all_and_leave_one_result(run, hub, many, tmp_path):
     outcome = run("predict", many, "-o", tmp_path / "out", "--window", 6, "--overlap", 2, "--json")
     assert outcome.code == 0
-    assert json.loads(outcome.out)["views"] == [f"{i}.png" for i in range(10)]
+    told = json.loads(outcome.out)
+    assert told["views"] == [f"{i}.png" for i in range(10)]
     assert hub.looks[:2] == [6, 6]
+    assert told["sequence"]["windows"] == 2
+    assert told["sequence"]["joints"] == [{"windows": [0, 1], "views": [4, 5], "agreement": 1.0}]
+    assert [f"note: {note}" for note in told["notes"]] == outcome.err.splitlines()
+    account = json.loads((tmp_path / "out/reconstruction.json").read_text())
+    assert account["settings"]["joints"] == "4-5 100%"
     assert (tmp_path / "out/points.ply").is_file()
     assert not (tmp_path / "out/.windows").exists()
 
