@@ -172,12 +172,16 @@ def _gathered(out: Path, scenes: Sequence[Scene]) -> list[Row]:
     """The lines of all processes, as one file."""
     shards = sorted(out.glob("scenes.*.jsonl"))
     lines = {line["scene"]: line for shard in shards for line in read_lines(shard)}
-    found: list[dict[str, Any]] = [lines[scene.name] for scene in scenes]
-    rows = [Row(**line | {"notes": tuple(line["notes"])}) for line in found]
+    rows = [_row(**lines[scene.name]) for scene in scenes]
     write_whole(out / REPORT, json.dumps([asdict(row) for row in rows], indent=1) + "\n")
     for shard in shards:
         shard.unlink()
     return rows
+
+
+def _row(*, notes: Sequence[str], **others: Any) -> Row:
+    """As JSON, which knows no tuples, gives it back."""
+    return Row(notes=tuple(notes), **others)
 
 
 def _account(folder: Path) -> dict[str, Any]:

@@ -88,7 +88,7 @@ def test_other_pictures_and_lost_files_are_done_again(scenes):
 
 def test_other_settings_are_refused_by_name_or_replace(scenes):
     attempted(scenes, Copyist())
-    with pytest.raises(ValueError, match="resolution is 84, but .* holds results with 56; choose another --out"):
+    with pytest.raises(ValueError, match=r"resolution is 84, but .* holds results with 56; choose another --out"):
         attempted(scenes, Copyist(), {"resolution": 84})
     assert set(attempted(scenes, Copyist(), {"resolution": 84}, replaces=True).values()) == {"done"}
 
@@ -137,7 +137,7 @@ def test_processes_share_what_is_new_and_what_is_there_apart(scenes):
 
 def test_a_folder_without_scenes_is_refused(tmp_path):
     (tmp_path / "1.png").write_text("")
-    with pytest.raises(ValueError, match="holds no scene: .* leave --scenes out"):
+    with pytest.raises(ValueError, match=r"holds no scene: .* leave --scenes out"):
         find_scenes(tmp_path)
     with pytest.raises(ValueError, match="there is no such folder"):
         find_scenes(tmp_path / "1.png")

@@ -102,8 +102,7 @@ class Asked:
             raise ValueError(f"max_views is {self.max_views}; at least 1 picture is needed")
         if self.seeing.window is not None:
             return Frames(listed, self.cut)
-        is_chosen = self.cut.fps is not None or self.cut.frames is not None
-        chosen = self.cut if is_chosen else replace(self.cut, frames=self.max_views)
+        chosen = self.cut if self._is_chosen else replace(self.cut, frames=self.max_views)
         shots = Frames(listed, chosen, is_lenient=False)
         if len(shots) > self.max_views:
             raise ValueError(
@@ -112,14 +111,19 @@ class Asked:
             )
         return shots
 
+    @property
+    def _is_chosen(self) -> bool:
+        """Whether a person said which frames are wanted, so that --max-views need not."""
+        return self.cut.fps is not None or self.cut.frames is not None
+
     def choice(self, shots: "Frames") -> tuple[str, ...]:
-        """What a person should know before the work: that not all is used, or hardly enough."""
+        """What a person should know before the work: that not all is used, though nobody asked for that, or hardly enough."""
         if self.seeing.window is not None:
             return ()
         found, used = shots.num_found, len(shots)
         thinned = f"using {used} of {found} pictures, evenly spaced; --window 16 sees all by windows, --max-views {found} at once"
         single = "one photo gives depth and points, but no camera motion; more photos of the scene give more"
-        return ((thinned,) if used < found else ()) + ((single,) if used == 1 else ())
+        return ((thinned,) if used < found and not self._is_chosen else ()) + ((single,) if used == 1 else ())
 
     def prepare(self, out: Path, *, overwrite: bool) -> None:
         """Refuse a folder with other things in it; windows of an interrupted run stay there if they are gone on with."""
