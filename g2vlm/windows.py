@@ -385,21 +385,16 @@ class Joiner:
                 f"views {frame - 1} and {frame} do not connect: they show no common place, so their parts are placed by guess; "
                 "reconstruct them apart if they are two scenes, or add photos between them"
             )
-        still = [index for index, window in enumerate(self.windows) if _only_turns(window)]
+        still = [index for index, window in enumerate(self.windows) if _only_turns(window.poses, window.size)]
         if still and len(owners) > 1:
-            share = f"{len(still)} of {len(self.windows)} windows" if len(self.windows) > 1 else "these views"
-            yield (
-                f"the camera hardly moves in {share}, it only turns: depth and scale then are what single views suggest; "
-                "move sideways while taking them"
-            )
+            yield _turning(f"{len(still)} of {len(self.windows)} windows" if len(self.windows) > 1 else "these views")
 
     def _follows(self, frame: int, owners: Sequence[int]) -> bool:
         """Whether a frame shows a place that the one before shows."""
         window = self.windows[owners[frame]]
         if frame - 1 < window.start:
             window = self.windows[owners[frame - 1]]
-        pair = _stored_pair(window, frame - 1, frame, self.provenance)
-        return is_same_place(pair, 0, 1) or is_same_place(pair, 1, 0)
+        return _connect(_stored_pair(window, frame - 1, frame, self.provenance), 0, 1)
 
 
 def _view(window: StoredWindow, frame: int) -> Float[Tensor, "3 height width"]:
@@ -412,10 +407,17 @@ def _around(window: StoredWindow, frame: int, count: int) -> range:
     return range(start, min(start + count, window.stop))
 
 
-def _only_turns(window: StoredWindow) -> bool:
-    centres = window.poses[:, :3, 3]
+def _only_turns(poses: Float[np.ndarray, "views 4 4"], size: float) -> bool:
+    centres = poses[:, :3, 3]
     reach = np.linalg.norm(centres - np.median(centres, axis=0), axis=1).max()
-    return len(centres) > 1 and bool(reach < STILL * window.size)
+    return len(centres) > 1 and bool(reach < STILL * size)
+
+
+def _turning(where: str) -> str:
+    return (
+        f"the camera hardly moves in {where}, it only turns: depth and scale then are what single views suggest; "
+        "move sideways while taking them"
+    )
 
 
 @dataclass(frozen=True)
@@ -485,6 +487,35 @@ def _stored_pair(window: StoredWindow, first: int, second: int, provenance: Prov
         scale="scale_free",
         provenance=provenance,
     )
+
+
+def notes_of(seen: Reconstruction) -> tuple[str, ...]:
+    """What a person should know of photos that were seen at once, in whatever order."""
+    notes = []
+    groups = connected_views(seen)
+    if len(groups) > 1:
+        firsts = ", ".join(seen.names[group[0]] for group in groups)
+        notes.append(
+            f"the photos do not connect: {len(groups)} parts, which begin with {firsts}, show no common place and are placed by guess; "
+            "reconstruct them apart if they are several scenes, or add photos between them"
+        )
+    usable = np.concatenate([depth[mask] for depth, mask in zip(seen.depth, seen.mask, strict=True)])
+    if len(usable) and _only_turns(seen.poses, float(np.median(usable))):
+        notes.append(_turning("these views"))
+    return tuple(notes)
+
+
+def connected_views(seen: Reconstruction) -> list[list[int]]:
+    """Groups of views that show a common place, two by two or through others of the group."""
+    groups: list[list[int]] = []
+    for view in range(len(seen.names)):
+        met = [group for group in groups if any(_connect(seen, view, other) for other in reversed(group))]
+        groups = [group for group in groups if group not in met] + [sorted([view, *(v for g in met for v in g)])]
+    return sorted(groups)
+
+
+def _connect(seen: Reconstruction, one: int, other: int) -> bool:
+    return is_same_place(seen, one, other) or is_same_place(seen, other, one)
 
 
 def is_same_place(seen: Reconstruction, first: int, second: int) -> bool:

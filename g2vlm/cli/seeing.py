@@ -153,6 +153,8 @@ class Asked:
 
 def _at_once(shots: "Frames", seeing: Seeing, asked_place: Placing, kept: Path, steps: "Steps") -> Seen:
     """All photos in one forward."""
+    from g2vlm.windows import notes_of
+
     photos = list(steps.each("reading", shots))
     require_read(shots, len(photos), 1)
     asked_place.cameras([photo.name for photo in photos], [photo.size for photo in photos])
@@ -160,7 +162,8 @@ def _at_once(shots: "Frames", seeing: Seeing, asked_place: Placing, kept: Path, 
     with steps.step("loading the model"):
         predictor = seeing.predictor
     with steps.step("reconstructing"):
-        return Seen(_reconstruct(predictor, photos, seeing.resolution, seeing.seed))
+        reconstruction = _reconstruct(predictor, photos, seeing.resolution, seeing.seed)
+        return Seen(reconstruction, notes_of(reconstruction))
 
 
 def _by_windows(shots: "Frames", seeing: Seeing, asked_place: Placing, kept: Path, steps: "Steps") -> Seen:

@@ -145,9 +145,9 @@ def test_bad_input_gets_one_line(run, hub, many, tmp_path, how, line):
 def test_names_of_pictures_are_no_commands_and_lead_nowhere(run, hub, many, tmp_path):
     for name in ("$(touch pwned).png", "..;x.png", "-rf.png", "..%2f..%2f`id`.png", "line\nbreak.png"):
         (many / name).write_bytes((many / "0.png").read_bytes())
-    before = {path for path in tmp_path.rglob("*")}
+    before = set(tmp_path.rglob("*"))
     assert run("predict", many, "-o", tmp_path / "out").code == 0
-    new = {path for path in tmp_path.rglob("*")} - before - {tmp_path / "out"}
+    new = set(tmp_path.rglob("*")) - before - {tmp_path / "out"}
     assert all(path.is_relative_to(tmp_path / "out") for path in new)
     assert all(re.fullmatch(r"[\w. -]+", path.name) for path in new)
 
