@@ -183,7 +183,7 @@ def _opened(path: Path) -> Iterator[tuple[Any, Any]]:
                 raise BadVideo(f"{path}: has no pictures, only {len(container.streams)} other streams")
             yield container, container.streams.video[0]
     except FFmpegError as error:
-        raise BadVideo(f"{path}: cannot be read as a video: {error}") from error
+        raise BadVideo(f"{path}: cannot be read as a video ({error.strerror}); convert it or leave it out") from error
 
 
 def _rgb(frame: Any) -> UInt8[np.ndarray, "height width 3"]:

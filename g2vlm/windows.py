@@ -39,6 +39,9 @@ JOINED = 0.5
 LOOPED = 0.8
 """The same for a loop, which has to be surer: a missing one leaves drift, a false one spoils what was right."""
 
+WINDOWS_PER_LOOP = 3
+"""For so many windows one pair of like places is looked at, the most alike first: that costs as much as a window does."""
+
 SHARED_VIEW = 0.15
 """Part of a view's pixels that the next must show at the same place and in like colours, or they show two scenes."""
 
@@ -100,8 +103,8 @@ class Sizing:
 class Joint:
     """What joins two windows. relative: brings points of window `second` into `first`.
 
-    agreement: part of the shared points that agree within SAME_PLACE. views: the frames that are shared, or, of a loop, the two
-    that were found to show one place.
+    agreement: part of the shared points that agree within SAME_PLACE. views: first and last of the frames that are shared, or, of a
+    loop, the two that were found to show one place.
     """
 
     first: int
@@ -110,13 +113,17 @@ class Joint:
     agreement: float
     views: tuple[int, int]
 
+    def __str__(self) -> str:
+        return f"{self.views[0]}-{self.views[1]} {self.agreement:.0%}"
+
 
 @dataclass(frozen=True)
 class Joined:
     """A long sequence in one world.
 
-    reconstruction: its maps are read from the store when asked for, and each time anew. notes: what a person should know,
-    as sentences. joints: of consecutive windows. loops: of places that were seen again.
+    reconstruction: its maps are read from the store when asked for, and each time anew; its provenance names joints and loops, with
+    their views and agreement. notes: what a person should know, as sentences. joints: of consecutive windows. loops: of places that
+    were seen again.
     """
 
     reconstruction: Reconstruction
@@ -247,8 +254,10 @@ class Joiner:
             ]
             worlds = optimised(worlds, edges)
         owners = self.owners()
+        account = {"joints": "; ".join(map(str, self.joints)), "loops": "; ".join(map(str, loops))}
+        provenance = replace(self.provenance, settings=self.provenance.settings | account)
         return Joined(
-            self._made(owners, 0, worlds),
+            replace(self._made(owners, 0, worlds), provenance=provenance),
             tuple(self._notes(owners)),
             tuple(self.joints),
             tuple(loops),
@@ -303,7 +312,7 @@ class Joiner:
         return [joint for joint in joints if joint is not None]
 
     def _alike(self) -> list[tuple[int, int, int, int]]:
-        """(window, window, frame, frame) that look most alike; each window in at most two of them.
+        """(window, window, frame, frame) that look most alike, as many as are looked at; each window in at most two of them.
 
         Alike are frames that look more so than frames as far apart as a window is long, half of the time.
         """
@@ -328,8 +337,9 @@ class Joiner:
                 if best >= least:
                     found.append((float(best), first, int(second), int(here[row]), int(later[columns][column])))
         chosen: list[tuple[int, int, int, int]] = []
+        most = max(2, len(self.windows) // WINDOWS_PER_LOOP)
         for _, *pair in sorted(found, reverse=True):
-            if all(sum(window in other[:2] for other in chosen) < 2 for window in pair[:2]):
+            if len(chosen) < most and all(sum(window in other[:2] for other in chosen) < 2 for window in pair[:2]):
                 chosen.append((pair[0], pair[1], pair[2], pair[3]))
         return chosen
 
@@ -375,21 +385,16 @@ class Joiner:
                 f"views {frame - 1} and {frame} do not connect: they show no common place, so their parts are placed by guess; "
                 "reconstruct them apart if they are two scenes, or add photos between them"
             )
-        still = [index for index, window in enumerate(self.windows) if _only_turns(window)]
+        still = [index for index, window in enumerate(self.windows) if _only_turns(window.poses, window.size)]
         if still and len(owners) > 1:
-            share = f"{len(still)} of {len(self.windows)} windows" if len(self.windows) > 1 else "these views"
-            yield (
-                f"the camera hardly moves in {share}, it only turns: depth and scale then are what single views suggest; "
-                "move sideways while taking them"
-            )
+            yield _turning(f"{len(still)} of {len(self.windows)} windows" if len(self.windows) > 1 else "these views")
 
     def _follows(self, frame: int, owners: Sequence[int]) -> bool:
         """Whether a frame shows a place that the one before shows."""
         window = self.windows[owners[frame]]
         if frame - 1 < window.start:
             window = self.windows[owners[frame - 1]]
-        pair = _stored_pair(window, frame - 1, frame, self.provenance)
-        return is_same_place(pair, 0, 1) or is_same_place(pair, 1, 0)
+        return _connect(_stored_pair(window, frame - 1, frame, self.provenance), 0, 1)
 
 
 def _view(window: StoredWindow, frame: int) -> Float[Tensor, "3 height width"]:
@@ -402,10 +407,17 @@ def _around(window: StoredWindow, frame: int, count: int) -> range:
     return range(start, min(start + count, window.stop))
 
 
-def _only_turns(window: StoredWindow) -> bool:
-    centres = window.poses[:, :3, 3]
+def _only_turns(poses: Float[np.ndarray, "views 4 4"], size: float) -> bool:
+    centres = poses[:, :3, 3]
     reach = np.linalg.norm(centres - np.median(centres, axis=0), axis=1).max()
-    return len(centres) > 1 and bool(reach < STILL * window.size)
+    return len(centres) > 1 and bool(reach < STILL * size)
+
+
+def _turning(where: str) -> str:
+    return (
+        f"the camera hardly moves in {where}, it only turns: depth and scale then are what single views suggest; "
+        "move sideways while taking them"
+    )
 
 
 @dataclass(frozen=True)
@@ -475,6 +487,35 @@ def _stored_pair(window: StoredWindow, first: int, second: int, provenance: Prov
         scale="scale_free",
         provenance=provenance,
     )
+
+
+def notes_of(seen: Reconstruction) -> tuple[str, ...]:
+    """What a person should know of photos that were seen at once, in whatever order."""
+    notes = []
+    groups = connected_views(seen)
+    if len(groups) > 1:
+        firsts = ", ".join(seen.names[group[0]] for group in groups)
+        notes.append(
+            f"the photos do not connect: {len(groups)} parts, which begin with {firsts}, show no common place and are placed by guess; "
+            "reconstruct them apart if they are several scenes, or add photos between them"
+        )
+    usable = np.concatenate([depth[mask] for depth, mask in zip(seen.depth, seen.mask, strict=True)])
+    if len(usable) and _only_turns(seen.poses, float(np.median(usable))):
+        notes.append(_turning("these views"))
+    return tuple(notes)
+
+
+def connected_views(seen: Reconstruction) -> list[list[int]]:
+    """Groups of views that show a common place, two by two or through others of the group."""
+    groups: list[list[int]] = []
+    for view in range(len(seen.names)):
+        met = [group for group in groups if any(_connect(seen, view, other) for other in reversed(group))]
+        groups = [group for group in groups if group not in met] + [sorted([view, *(v for g in met for v in g)])]
+    return sorted(groups)
+
+
+def _connect(seen: Reconstruction, one: int, other: int) -> bool:
+    return is_same_place(seen, one, other) or is_same_place(seen, other, one)
 
 
 def is_same_place(seen: Reconstruction, first: int, second: int) -> bool:

@@ -1,7 +1,7 @@
 """Long sequences: what windows say exactly is joined exactly; drift, breaks and still cameras are found; runs go on."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -15,8 +15,17 @@ from g2vlm.geometry.camera import unproject
 from g2vlm.geometry.pose import in_first_frame, transform
 from g2vlm.geometry.similarity import small
 from g2vlm.pictures import Photo
-from g2vlm.records import Geometry, Provenance, Views
-from g2vlm.windows import Joiner, Sight, Sizing, Windowing, seen_again
+from g2vlm.records import Geometry, Provenance, Reconstruction, Views
+from g2vlm.windows import (
+    WINDOWS_PER_LOOP,
+    Joiner,
+    Sight,
+    Sizing,
+    Windowing,
+    connected_views,
+    notes_of,
+    seen_again,
+)
 
 SIDE = 56
 SIZING = Sizing(SIDE, 14, "long_side")
@@ -136,12 +145,55 @@ def test_a_loop_lowers_drift():
     assert drift(closed.reconstruction.poses, room) < 0.7 * drift(opened.reconstruction.poses, room)
 
 
+def test_only_the_likeliest_loops_are_looked_at():
+    room = walk(40)
+    oracle = Oracle([room])
+    made = run(joiner(oracle, window=4), photos(room) + photos(room)[:20])
+    num_windows = len(oracle.calls)
+    made.joined()
+    assert (num_windows, len(oracle.calls) - num_windows) == (29, 29 // WINDOWS_PER_LOOP)
+
+
+def test_joints_and_loops_are_kept_in_the_provenance():
+    room = walk(48)
+    joined = run(joiner(Oracle([room])), photos(room)).joined()
+    settings = joined.reconstruction.provenance.settings
+    assert settings["joints"].startswith("6-7 100%; 12-13 100%; ")
+    assert settings["loops"].split("; ") == [f"{a}-{b} 100%" for a, b in (loop.views for loop in joined.loops)]
+
+
 def test_two_rooms_in_one_folder_do_not_connect():
     rooms = [walk(40), walk(40, ROOM + 3)]
     shots = photos(rooms[0])[:9] + photos(rooms[1])[:9]
     notes = run(joiner(Oracle(rooms)), shots).joined().notes
     assert [note for note in notes if "do not connect" in note] == list(notes)
     assert notes[0].startswith("views 8 and 9 do not connect")
+
+
+def seen_at_once(rooms: Sequence[Views], shots: Sequence[Photo]) -> Reconstruction:
+    (part,) = joiner(Oracle(rooms), len(shots), 1).run(shots)
+    return part.reconstruction
+
+
+def test_photos_of_two_rooms_in_any_order_fall_into_two_groups():
+    rooms = [walk(40), walk(40, ROOM + 3)]
+    one, other = photos(rooms[0], "a")[:3], photos(rooms[1], "b")[:3]
+    seen = seen_at_once(rooms, [one[0], other[0], one[1], other[1], one[2], other[2]])
+    assert connected_views(seen) == [[0, 2, 4], [1, 3, 5]]
+    (note,) = notes_of(seen)
+    assert note.startswith(
+        "the photos do not connect: 2 parts, which begin with a000.png, b000.png, show no common place"
+    )
+    assert notes_of(seen_at_once(rooms, one)) == ()
+
+
+def test_photos_from_one_spot_are_said_to_be():
+    room = walk(60)
+    seen = seen_at_once([room], photos(room)[:6])
+    assert notes_of(seen) == ()
+    poses = seen.poses.copy()
+    poses[:, :3, 3] = 0
+    assert notes_of(replace(seen, poses=poses))[-1].startswith("the camera hardly moves in these views, it only turns")
 
 
 def test_one_room_connects_and_says_nothing():

@@ -48,7 +48,7 @@ class Scene:
 
     def pictures(self) -> list[ViewPictures]:
         """Of each view, all with one range of depth."""
-        finite = finite_pixels(self.reconstruction)
+        finite = [finite_pixels(self.reconstruction, view) for view in range(len(self.reconstruction.names))]
         depths = depth_range(self.reconstruction.depth, finite)
         return [pictures_of_view(self.reconstruction, view, of_view, depths) for view, of_view in enumerate(finite)]
 

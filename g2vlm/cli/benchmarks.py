@@ -3,7 +3,7 @@
 import contextlib
 import re
 import tempfile
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -20,13 +20,15 @@ from g2vlm.cli.options import (
     load,
     loading_of,
 )
+from g2vlm.cli.owning import owning
 from g2vlm.cli.predict import MODEL, Device, DType
 
 if TYPE_CHECKING:
+    from g2vlm.crew import Crew
     from g2vlm.eval.benchmarks.base import Benchmark, Item
     from g2vlm.eval.protocol import System
     from g2vlm.eval.report import Report
-    from g2vlm.eval.run import Crew, Evaluation
+    from g2vlm.eval.run import Evaluation
     from g2vlm.predictor import Answering
     from g2vlm.speaking import GeometryInput
 
@@ -127,7 +129,7 @@ def run(
     Writes report.json, report.md and a line for each item (BENCH/samples.jsonl). Killed and started again, it goes on, and the report
     is the same. Several processes share the work: `torchrun --nproc-per-node N -m g2vlm eval BENCH...`.
     """
-    from g2vlm.eval.run import join
+    from g2vlm.crew import join
 
     given = {"text_only": text_only, "tells_sizes": tells_sizes, "geometry": geometry}
     _check_together(system, names, model=model, predictions=predictions, **given)
@@ -137,7 +139,7 @@ def run(
     named = model or "tiny" if system in ("ours", "transformers") else str(predictions or system)
     out = Path("runs") / "eval" / _slug(named) if out is None else out
     evaluations = []
-    with _owning(out, crew):
+    with owning(out, crew):
         predictor = _predictor(system, model, device, dtype, reading)
         if not text_only and predictor is not None:
             _tell_missing(benchmarks, crew)
@@ -255,14 +257,14 @@ def shortcuts(
     Each way is an evaluation of its own in a folder of OUT; killed and started again, it goes on. Where a way answers some kinds of questions
     alone, the table has these instead of the overall figure.
     """
+    from g2vlm.crew import Crew
     from g2vlm.eval.adapters import geometry_inputs
     from g2vlm.eval.pairs import beside, pairs
-    from g2vlm.eval.run import Crew
 
     benchmark = _find(name)
     items, folder = _items(benchmark, data)
     reading = loading_of(encoder, preprocessing, min_pixels, max_pixels, "off")
-    with _owning(out, Crew()):
+    with owning(out, Crew()):
         predictor = load(model, device, dtype, reading)
         ways: "dict[str, System]" = {
             f"geometry_{kind}": _model_system(predictor, "ours", kind, max_frames, seed, reading)
@@ -446,7 +448,8 @@ def _evaluate(
 ) -> "Evaluation":
     """One benchmark, with a bar for those who watch the first process."""
     from g2vlm.cli.progress import progress
-    from g2vlm.eval.run import Crew, evaluate
+    from g2vlm.crew import Crew
+    from g2vlm.eval.run import evaluate
 
     crew = Crew() if crew is None else crew
     with contextlib.ExitStack() as stack:
@@ -458,17 +461,6 @@ def _evaluate(
             return stack.enter_context(progress(len(todo))).each(benchmark.name, todo)
 
         return evaluate(benchmark, items, system, out / benchmark.name, data=folder, crew=crew, watch=watch, **options)
-
-
-@contextlib.contextmanager
-def _owning(out: Path, crew: "Crew") -> Iterator[None]:
-    """The first of a crew holds the folder for all."""
-    from g2vlm.atomic import sole_owner
-
-    if out.is_file():
-        raise ValueError(f"{out} is a file; name a folder to write to")
-    with sole_owner(out) if crew.is_first else contextlib.nullcontext():
-        yield
 
 
 def _written(

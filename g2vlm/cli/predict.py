@@ -1,38 +1,27 @@
 """`g2vlm predict`: from photos to depth, cameras and a point cloud."""
 
 import json
-import shutil
-import sys
-from dataclasses import dataclass, replace
-from itertools import chain
 from pathlib import Path
 from time import perf_counter
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from g2vlm.cli.placing import KnownOption, MetricOption, Placing, WorldOption, place, placing
+from g2vlm.cli.placing import KnownOption, MetricOption, WorldOption, placing
+from g2vlm.cli.scenes import predict_scenes
+from g2vlm.cli.seeing import CURE, CURE_OF_WINDOWS, Asked, Seeing, note, require_read
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from g2vlm.cli.placing import Placed
-    from g2vlm.cli.progress import Steps
+    from g2vlm.cli.seeing import Result
     from g2vlm.frames import Frames
-    from g2vlm.pictures import Photo
-    from g2vlm.predictor import Answering
-    from g2vlm.records import Reconstruction
-    from g2vlm.video import Cut
 
 Device = Literal["auto", "cpu", "cuda", "mps"]
 DType = Literal["auto", "float32", "bfloat16", "float16"]
 
 MODEL, PHOTOS, MANY, POINTS = "Model", "Photos", "More photos than can be seen at once", "What is written"
+SCENES = "Many scenes"
 
 MAX_VIEWS = 32
-
-WINDOWS = ".windows"
-"""Folder, among the results, of windows of a run that goes on or was cut short."""
 
 
 def predict(
@@ -93,6 +82,23 @@ def predict(
     plan: Annotated[
         bool, typer.Option("--plan", help="Say what memory it would take, and leave.", rich_help_panel=MANY)
     ] = False,
+    scenes: Annotated[
+        bool,
+        typer.Option(
+            "--scenes",
+            help="INPUT is a folder whose folders and videos are a scene each; results that are there already are left alone.",
+            rich_help_panel=SCENES,
+        ),
+    ] = False,
+    ray: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            metavar="WORKERS",
+            help="Share scenes out over a Ray cluster (RAY_ADDRESS, else this machine), to at most so many workers.",
+            rich_help_panel=SCENES,
+        ),
+    ] = None,
     known: KnownOption = None,
     metric: MetricOption = None,
     world: WorldOption = None,
@@ -113,12 +119,11 @@ def predict(
     ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object instead of lines.")] = False,
 ) -> None:
-    """Depth, normals, confidence, cameras and a coloured point cloud from photos of one scene."""
+    """Depth, normals, confidence, cameras and a coloured point cloud from photos of one scene, or of many."""
     started = perf_counter()
     from g2vlm.cli.progress import progress
-    from g2vlm.export.atomic import require_free
     from g2vlm.export.cloud import Selection
-    from g2vlm.export.save import check_formats, save
+    from g2vlm.export.save import check_formats
     from g2vlm.video import Cut
 
     wanted = check_formats([name.strip() for name in formats.split(",")])
@@ -127,221 +132,82 @@ def predict(
         raise ValueError("no folder for the results was given; give --out DIR")
     if window is None and overlap is not None:
         raise ValueError(f"--overlap {overlap} is of windows; give --window, too")
-    asked_place = placing(known, metric or (), world)
-    shots = _shots(inputs, Cut(fps, frames, start, end, sharpest), window, max_views)
-    asked = {"resolution": resolution, "device": device, "dtype": dtype}
+    if ray is not None and not scenes:
+        raise ValueError(f"--ray {ray} is of many scenes; give --scenes, too")
+    asked = Asked(
+        Seeing(model, device, dtype, resolution, seed, window, overlap, loops),
+        Cut(fps, frames, start, end, sharpest),
+        max_views,
+        placing(known, metric or (), world),
+        wanted,
+        {"max_points": max_points, "min_confidence": min_confidence, "keep_edges": keep_edges, "seed": seed},
+    )
+    if scenes:
+        predict_scenes(asked, inputs, out, plan=plan, ray_workers=ray, overwrite=overwrite, as_json=as_json)
+        return
+    shots = asked.shots(inputs)
+    before = asked.choice(shots)
+    for line in before:
+        note(line)
     if plan:
-        _plan(model, shots, window, **asked)
+        _plan(asked.seeing, shots)
         return
     assert out is not None
-    kept = out / WINDOWS
-    if not (window is not None and _is_interrupted(out)):
-        require_free(out, overwrite=overwrite)
-    if overwrite or window is None:
-        shutil.rmtree(kept, ignore_errors=True)
-    seeing = _Seeing(model, device, dtype, resolution, seed, window, overlap, loops)
+    asked.prepare(out, overwrite=overwrite)
     with progress(len(shots) + 3) as steps:
-        look = _at_once if window is None else _by_windows
-        reconstruction, notes = look(shots, seeing, asked_place, kept, steps)
-        placed = place(reconstruction, asked_place)
-        with steps.step("writing"):
-            written = save(
-                placed.reconstruction,
-                out,
-                wanted,
-                max_points=max_points,
-                min_confidence=min_confidence,
-                keep_edges=keep_edges,
-                seed=seed,
-            )
-    shutil.rmtree(kept, ignore_errors=True)
-    for line in (*(f"left out: {line}" for line in shots.skipped), *notes):
-        _note(line)
-    _report(placed, out, written, steps.seconds | {"total": perf_counter() - started}, as_json=as_json)
+        result = asked.reconstruct(shots, out, steps)
+    for line in result.notes:
+        note(line)
+    seconds = steps.seconds | {"total": perf_counter() - started}
+    _report(result, out, seconds, (*before, *result.notes), as_json=as_json)
 
 
-@dataclass(frozen=True)
-class _Seeing:
-    """By which model, how finely, and how many photos at a time; see the options."""
-
-    model: str | None
-    device: Device
-    dtype: DType
-    resolution: int | None
-    seed: int
-    window: int | None
-    overlap: int | None
-    loops: bool
-
-    def load(self) -> "Answering":
-        from g2vlm.loading import load
-
-        return load(self.model, device=self.device, dtype=self.dtype)
-
-
-def _at_once(
-    shots: "Frames", seeing: _Seeing, asked_place: Placing, kept: Path, steps: "Steps"
-) -> "tuple[Reconstruction, tuple[str, ...]]":
-    """All photos in one forward, and what is to be noted."""
-    photos = list(steps.each("reading", shots))
-    _require_read(shots, len(photos), 1)
-    asked_place.cameras([photo.name for photo in photos], [photo.size for photo in photos])
-    _require_memory(seeing, photos[0].size, len(photos))
-    with steps.step("loading the model"):
-        predictor = seeing.load()
-    with steps.step("reconstructing"):
-        return _reconstruct(predictor, photos, seeing.resolution, seeing.seed), ()
-
-
-def _by_windows(
-    shots: "Frames", seeing: _Seeing, asked_place: Placing, kept: Path, steps: "Steps"
-) -> "tuple[Reconstruction, tuple[str, ...]]":
-    """Photos by windows that are joined; `kept` holds those that are done, should the run be interrupted."""
-    assert seeing.window is not None
-    photos = iter(shots)
-    first = next(photos, None)
-    if first is None:
-        _require_read(shots, 0, 2)
-    assert first is not None
-    _require_memory(seeing, first.size, min(seeing.window, len(shots)))
-    with steps.step("loading the model"):
-        predictor = seeing.load()
-    joiner = predictor.joiner(
-        window=seeing.window,
-        overlap=max(1, seeing.window // 4) if seeing.overlap is None else seeing.overlap,
-        resolution=seeing.resolution,
-        seed=seeing.seed,
-        folder=kept,
-    )
-    read = steps.each("reconstructing", chain([first], photos))
-    num_settled = sum(len(partial.reconstruction.names) for partial in joiner.run(read))
-    _require_read(shots, num_settled, 2)
-    found = f"{joiner.num_found} of {len(joiner.windows)} windows were there from an interrupted run"
-    with steps.step("joining"):
-        joined = joiner.joined(close_loops=seeing.loops)
-    return joined.reconstruction, ((found,) if joiner.num_found else ()) + joined.notes
-
-
-def _shots(inputs: list[str], cut: "Cut", window: int | None, max_views: int) -> "Frames":
-    """What is seen of the inputs; without a window no more than can be seen at once."""
-    from g2vlm.frames import Frames
-
-    listed = [line for text in inputs for line in (sys.stdin.read().splitlines() if text == "-" else [text]) if line]
-    if max_views < 1:
-        raise ValueError(f"max_views is {max_views}; at least 1 picture is needed")
-    if window is not None:
-        return Frames(listed, cut)
-    chosen = cut if cut.fps is not None or cut.frames is not None else replace(cut, frames=max_views)
-    shots = Frames(listed, chosen, is_lenient=False)
-    if len(shots) > max_views:
-        raise ValueError(
-            f"{len(shots)} frames are more than --max-views {max_views}; give --window 16 to see them by windows and join those, "
-            f"or --max-views {len(shots)}"
-        )
-    _say_what_is_used(shots.num_found, len(shots))
-    return shots
-
-
-def _require_read(shots: "Frames", num_read: int, fewest: int) -> None:
-    if num_read < min(fewest, len(shots)):
-        raise ValueError(
-            f"only {num_read} of {len(shots)} frames can be read, and at least {fewest} are needed; the first that cannot: "
-            f"{shots.skipped[0]}"
-        )
-
-
-def _is_interrupted(out: Path) -> bool:
-    """Whether a folder holds nothing but windows of a run that was cut short."""
-    return (out / WINDOWS).is_dir() and [path.name for path in out.iterdir()] == [WINDOWS]
-
-
-def _plan(
-    model: str | None, shots: "Frames", window: int | None, resolution: int | None, device: Device, dtype: DType
-) -> None:
+def _plan(seeing: Seeing, shots: "Frames") -> None:
     """Print what memory a run would take; exit code 2 if it would be refused."""
     from g2vlm.memory import memory_plan
 
     first = next(iter(shots), None)
     if first is None:
-        _require_read(shots, 0, 1)
+        require_read(shots, 0, 1)
         return
-    num = len(shots) if window is None else min(window, len(shots))
     made = memory_plan(
-        model, first.size, num, resolution=resolution, device=device, dtype=dtype, keeps_all=window is None
-    )
-    if made is None:
-        raise ValueError(f"{model} is a host of a pathway, which reconstructs nothing; --plan is of reconstructions")
-    for line in made.lines():
-        print(line)
-    made.require(_CURE_OF_WINDOWS if window is not None else _CURE)
-
-
-_CURE = "give --max-views {most}, a lower --resolution, or --window to see them by windows"
-_CURE_OF_WINDOWS = "give --window {most} or a lower --resolution"
-
-
-def _require_memory(seeing: _Seeing, photo_size: tuple[int, int], num_views: int) -> None:
-    """Refuse what would not fit, before the model is loaded."""
-    from g2vlm.memory import is_surely_enough, memory_plan
-
-    if is_surely_enough(seeing.model, num_views, resolution=seeing.resolution, device=seeing.device):
-        return
-    plan = memory_plan(
         seeing.model,
-        photo_size,
-        num_views,
+        first.size,
+        len(shots) if seeing.window is None else min(seeing.window, len(shots)),
         resolution=seeing.resolution,
         device=seeing.device,
         dtype=seeing.dtype,
         keeps_all=seeing.window is None,
     )
-    if plan is not None:
-        plan.require(_CURE if seeing.window is None else _CURE_OF_WINDOWS)
-
-
-def _reconstruct(
-    predictor: "Answering", photos: "Sequence[Photo]", resolution: int | None, seed: int
-) -> "Reconstruction":
-    import torch
-
-    try:
-        return predictor.reconstruct(photos, resolution=resolution, seed=seed)
-    except torch.OutOfMemoryError as error:
+    if made is None:
         raise ValueError(
-            f"{len(photos)} views do not fit into the device's memory; lower --max-views or --resolution"
-        ) from error
-
-
-def _say_what_is_used(num_found: int, num_used: int) -> None:
-    if num_used < num_found:
-        _note(
-            f"using {num_used} of {num_found} pictures, evenly spaced; --window 16 sees all by windows, --max-views {num_found} at once"
+            f"{seeing.model} is a host of a pathway, which reconstructs nothing; --plan is of reconstructions"
         )
-    if num_used == 1:
-        _note("one photo gives depth and points, but no camera motion; more photos of the scene give more")
+    for line in made.lines():
+        print(line)
+    made.require(CURE if seeing.window is None else CURE_OF_WINDOWS)
 
 
-def _note(text: str) -> None:
-    print(f"note: {text}", file=sys.stderr)
-
-
-def _report(placed: "Placed", out: Path, written: list[Path], seconds: dict[str, float], *, as_json: bool) -> None:
+def _report(result: "Result", out: Path, seconds: dict[str, float], notes: tuple[str, ...], *, as_json: bool) -> None:
+    placed = result.placed
     reconstruction = placed.reconstruction
     if as_json:
         summary = {
             "folder": str(out),
-            "files": [str(path) for path in written],
+            "files": [str(path) for path in result.files],
             "views": list(reconstruction.names),
             "scale": reconstruction.scale,
             "world": reconstruction.world,
             **placed.record,
             "model": reconstruction.provenance.model,
             "checkpoint_sha256": reconstruction.provenance.checkpoint_sha256,
+            "notes": notes,
+            **({} if result.sequence is None else {"sequence": result.sequence}),
             "seconds": {name: round(value, 3) for name, value in seconds.items()},
         }
         print(json.dumps(summary, ensure_ascii=False))
         return
-    for text in (*written, *placed.lines):
+    for text in (*result.files, *placed.lines):
         print(text)
     timings = ", ".join(f"{name} {value:.1f} s" for name, value in seconds.items())
     print(f"{len(reconstruction.names)} views, {reconstruction.scale.replace('_', '-')}; {timings}")

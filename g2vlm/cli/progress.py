@@ -37,9 +37,12 @@ class Steps:
 
 
 @contextmanager
-def progress(count: int | None) -> Iterator[Steps]:
-    """A bar that ends after `count` steps (None: nobody knows how many), and is gone once they are done."""
+def progress(count: int | None, *, is_shown: bool = True) -> Iterator[Steps]:
+    """A bar that ends after `count` steps (None: nobody knows how many), and is gone once they are done.
+
+    is_shown: False where one of many works is measured, which share a bar.
+    """
     columns = TextColumn("{task.description:<20}"), BarColumn(), TimeElapsedColumn()
     console = Console(stderr=True)
-    with Progress(*columns, console=console, transient=True, disable=not sys.stderr.isatty()) as bar:
+    with Progress(*columns, console=console, transient=True, disable=not (is_shown and sys.stderr.isatty())) as bar:
         yield Steps(bar, bar.add_task("", total=count))

@@ -8,13 +8,11 @@ FOLDER/terms.json           what all lines depend on: results on other terms are
 import hashlib
 import json
 import math
-import os
 import platform
 import resource
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from datetime import timedelta
 from importlib.metadata import version
 from pathlib import Path
 from time import perf_counter
@@ -23,7 +21,8 @@ from typing import Any
 import torch
 
 from g2vlm.atomic import append_line, read_lines, write_whole
-from g2vlm.eval.benchmarks.asking import reply_of
+from g2vlm.crew import Crew
+from g2vlm.eval.benchmarks.asking import QuestionBenchmark, reply_of
 from g2vlm.eval.benchmarks.base import CORRECTED, Benchmark, Item, ListsFrames, Outcome, QuestionItem
 from g2vlm.eval.benchmarks.prediction import Prediction
 from g2vlm.eval.protocol import About, Absent, System, output_of, require_fits
@@ -34,9 +33,6 @@ TERMS, LOG = "terms.json", "samples.jsonl"
 PACKAGES = ("g2vlm", "torch", "transformers", "numpy")
 """Whose versions are terms of an evaluation; so is Python's."""
 
-PATIENCE = timedelta(days=7)
-"""How long processes wait for the slowest of them."""
-
 MISSING = "missing"
 """Status of an item for which the system had nothing; it is tried again at the next start. All others are those of an `Outcome`."""
 
@@ -46,48 +42,6 @@ Row = Mapping[str, Any]
 prediction: the raw answer, with whatever else a reply may say (`Reply.as_record`); None of a reconstruction. A log of answers can be
 scored again, under another rule: `g2vlm eval score`.
 """
-
-
-@dataclass(frozen=True)
-class Crew:
-    """This process among those that share the work."""
-
-    rank: int = 0
-    world: int = 1
-
-    @property
-    def is_first(self) -> bool:
-        return self.rank == 0
-
-    def share(self, items: Sequence[Item]) -> Sequence[Item]:
-        """A run of neighbours, which often show the same pictures."""
-        n = len(items)
-        return items[self.rank * n // self.world : (self.rank + 1) * n // self.world]
-
-    def wait(self) -> None:
-        """Until all are here."""
-        if self.world > 1:
-            from accelerate import PartialState
-
-            PartialState().wait_for_everyone()
-
-
-def join() -> Crew:
-    """Meet the other processes that torchrun or `accelerate launch` started; alone without either.
-
-    Raises ValueError where not all of them met: each would do all of the work.
-    """
-    world = int(os.environ.get("WORLD_SIZE", "1"))
-    if world == 1:
-        return Crew()
-    from accelerate import PartialState
-
-    state = PartialState(cpu=not torch.cuda.is_available(), timeout=PATIENCE)
-    if state.num_processes != world:
-        raise ValueError(
-            f"WORLD_SIZE is {world}, but {state.num_processes} processes met; start with torchrun --nproc-per-node {world}"
-        )
-    return Crew(state.process_index, state.num_processes)
 
 
 @dataclass(frozen=True)
@@ -128,7 +82,7 @@ def evaluate(
     rule: str = CORRECTED,
     limit: int | None = None,
     seed: int = 0,
-    crew: Crew = Crew(),
+    crew: Crew = Crew(),  # noqa: B008, frozen
     watch: Watch = iter,
 ) -> Evaluation:
     """Ask all items, or `limit` of them, what `folder` does not know yet, and read all that it knows then.
@@ -175,6 +129,8 @@ def sampled(benchmark: Benchmark[Any], item: Item, system: System, rule: str) ->
     output, status = None, None
     try:
         output = output_of(system, item.under(benchmark.rules[rule]))
+        if isinstance(benchmark, QuestionBenchmark):
+            benchmark.require_usable(output, rule)
         outcome = sound(benchmark.score(item, output, rule))
     except Absent as error:
         outcome, status = Outcome(item.kind, "skipped", {}, note=str(error)), MISSING

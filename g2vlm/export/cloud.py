@@ -48,17 +48,18 @@ Pixels = list[Bool[np.ndarray, "_height _width"]]
 """Per view, which pixels were chosen."""
 
 
-def finite_pixels(reconstruction: Reconstruction) -> Pixels:
-    """Per view, where a depth and a point were predicted, depth edges included."""
-    return [
-        np.isfinite(depth) & (depth > 0) & np.isfinite(points).all(-1)
-        for depth, points in zip(reconstruction.depth, reconstruction.points, strict=True)
-    ]
+def finite_pixels(reconstruction: Reconstruction, view: int) -> Bool[np.ndarray, "height width"]:
+    """Where a depth and a point were predicted, depth edges included."""
+    depth, points = reconstruction.depth[view], reconstruction.points[view]
+    return np.isfinite(depth) & (depth > 0) & np.isfinite(points).all(-1)
 
 
 def confident_pixels(reconstruction: Reconstruction, selection: Selection) -> Pixels:
     """All that are certain enough, however many; ValueError if there is none."""
-    valid = finite_pixels(reconstruction) if selection.keep_edges else list(reconstruction.mask)
+    views = range(len(reconstruction.names))
+    valid = [
+        finite_pixels(reconstruction, view) if selection.keep_edges else reconstruction.mask[view] for view in views
+    ]
     chosen = [v & (c >= selection.min_confidence) for v, c in zip(valid, reconstruction.confidence, strict=True)]
     _require_points(reconstruction, valid, chosen, selection.min_confidence)
     return chosen

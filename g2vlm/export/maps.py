@@ -1,6 +1,7 @@
 """Depth and normals as pictures that programs read: PNG of 8 and 16 bits, TIFF of 32-bit floats."""
 
 import io
+from collections.abc import Iterable
 
 import numpy as np
 from jaxtyping import Bool, Float, UInt8
@@ -15,7 +16,7 @@ DESCRIPTION = 270
 """The TIFF tag of what a picture shows."""
 
 
-def depth_step(depths: list[Float[np.ndarray, "_height _width"]]) -> float:
+def depth_step(depths: Iterable[Float[np.ndarray, "_height _width"]]) -> float:
     """Depth of one grey level of the 16-bit PNGs: the farthest point of all views is white."""
     farthest = max(float(depth.max()) for depth in depths)
     return farthest / LARGEST_UINT16 if farthest > 0 else 1.0

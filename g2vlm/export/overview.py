@@ -21,14 +21,14 @@ Colours = UInt8[np.ndarray, "height width 3"]
 
 
 def overview(reconstruction: Reconstruction) -> bytes:
-    """PNG with one row per view (at most 16, evenly spaced) and one depth range for all; grey is not finite."""
-    finite = finite_pixels(reconstruction)
+    """PNG with one row per view (at most 16, evenly spaced) and one depth range for these; grey is not finite."""
     num_views = len(reconstruction.names)
     views = np.unique(np.linspace(0, num_views - 1, min(num_views, MAX_ROWS)).round().astype(int)).tolist()
-    depths = depth_range(reconstruction.depth, finite)
+    finite = [finite_pixels(reconstruction, view) for view in views]
+    depths = depth_range([reconstruction.depth[view] for view in views], finite)
     rows = [
-        [panel(pixels, PANEL) for pixels in pictures_of_view(reconstruction, view, finite[view], depths)]
-        for view in views
+        [panel(pixels, PANEL) for pixels in pictures_of_view(reconstruction, view, inside, depths)]
+        for view, inside in zip(views, finite, strict=True)
     ]
     heights = [max(image.height for image in row) + CAPTION + GAP for row in rows]
     page = Image.new("RGB", (GAP + 4 * (PANEL + GAP), HEADER + sum(heights)), PAPER)

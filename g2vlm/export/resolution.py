@@ -23,9 +23,8 @@ def at_original_resolution(reconstruction: Reconstruction, photos: Sequence[Phot
     """
     if photos is not None:
         _check_photos(reconstruction, photos)
-    finite = finite_pixels(reconstruction)
     views = [
-        _enlarged(reconstruction, view, finite[view], None if photos is None else photos[view])
+        _enlarged(reconstruction, view, finite_pixels(reconstruction, view), None if photos is None else photos[view])
         for view in range(len(reconstruction.names))
     ]
     return replace(reconstruction, **{name: tuple(view[name] for view in views) for name in views[0]} if views else {})

@@ -159,20 +159,20 @@ def _files_of_format(
             for name, content in nerfstudio(reconstruction, _cloud(reconstruction, selection), said):
                 yield f"nerfstudio/{name}", content
         case "npz":
-            for view, finite in enumerate(finite_pixels(reconstruction)):
-                yield f"maps/{stem(reconstruction, view)}.npz", arrays.npz(reconstruction, view, finite)
+            for view in range(len(reconstruction.names)):
+                content = arrays.npz(reconstruction, view, finite_pixels(reconstruction, view))
+                yield f"maps/{stem(reconstruction, view)}.npz", content
         case "depth_png":
-            depths = _zero_outside(reconstruction, reconstruction.depth)
-            step = maps.depth_step(depths)
+            step = maps.depth_step(_zero_outside(reconstruction, reconstruction.depth))
             account["depth_png"] = {"depth_of_one_level": step, "invalid": 0}
-            for view, depth in enumerate(depths):
+            for view, depth in enumerate(_zero_outside(reconstruction, reconstruction.depth)):
                 yield f"depth/{stem(reconstruction, view)}.png", maps.depth_png(depth, step, said)
         case "depth_tiff":
             for view, depth in enumerate(_zero_outside(reconstruction, reconstruction.depth)):
                 yield f"depth/{stem(reconstruction, view)}.tiff", maps.depth_tiff(depth, lines(said))
         case "normal_png":
-            for view, finite in enumerate(finite_pixels(reconstruction)):
-                content = maps.normal_png(reconstruction.normals[view], finite, said)
+            for view, normals in enumerate(reconstruction.normals):
+                content = maps.normal_png(normals, finite_pixels(reconstruction, view), said)
                 yield f"normals/{stem(reconstruction, view)}.png", content
         case "normal_tiff":
             for view, normals in enumerate(_zero_outside(reconstruction, reconstruction.normals)):
@@ -196,9 +196,10 @@ def _shape(reconstruction: Reconstruction, selection: Selection, style: Style) -
     return _cloud(reconstruction, selection)
 
 
-def _zero_outside(reconstruction: Reconstruction, values: tuple[np.ndarray, ...]) -> list[np.ndarray]:
-    pairs = zip(values, finite_pixels(reconstruction), strict=True)
-    return [arrays.zero_outside(of_view, finite) for of_view, finite in pairs]
+def _zero_outside(reconstruction: Reconstruction, values: Sequence[np.ndarray]) -> Iterator[np.ndarray]:
+    """View by view, for the maps of a long sequence do not fit into memory together."""
+    for view, of_view in enumerate(values):
+        yield arrays.zero_outside(of_view, finite_pixels(reconstruction, view))
 
 
 def _files_of_earlier(folder: Path) -> set[Path]:

@@ -140,7 +140,7 @@ class Viewer(Shown):
         self.address = f"http://{server.get_host()}:{server.get_port()}"
         self.measurable = measurable_of(reconstruction)
         self.ends: list[Float[np.ndarray, "3"]] = []
-        self._finite = finite_pixels(reconstruction)
+        self._finite = [finite_pixels(reconstruction, view) for view in range(len(reconstruction.names))]
         self._depths = depth_range(reconstruction.depth, self._finite)
         gui = server.gui
         gui.configure_theme(show_logo=False, show_share_button=False, control_width="medium")

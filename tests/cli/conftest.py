@@ -147,6 +147,7 @@ def hub(monkeypatch) -> FakeHub:
         module = ModuleType(f"g2vlm.{name}")
         monkeypatch.setattr(module, function.__name__, function, raising=False)
         monkeypatch.setitem(sys.modules, module.__name__, module)
+    monkeypatch.setattr("g2vlm.windows.notes_of", lambda seen: ())  # nobody took photos of these walls
     memory = ModuleType("g2vlm.memory")
     monkeypatch.setattr(memory, "is_surely_enough", lambda *_, **__: True, raising=False)
     monkeypatch.setattr(memory, "memory_plan", lambda *_, **__: None, raising=False)

@@ -2,6 +2,7 @@
 
 import io
 import json
+import re
 import sys
 from pathlib import Path
 
@@ -24,8 +25,14 @@ def many(tmp_path) -> Path:
 def test_windows_see_all_and_leave_one_result(run, hub, many, tmp_path):
     outcome = run("predict", many, "-o", tmp_path / "out", "--window", 6, "--overlap", 2, "--json")
     assert outcome.code == 0
-    assert json.loads(outcome.out)["views"] == [f"{i}.png" for i in range(10)]
+    told = json.loads(outcome.out)
+    assert told["views"] == [f"{i}.png" for i in range(10)]
     assert hub.looks[:2] == [6, 6]
+    assert told["sequence"]["windows"] == 2
+    assert told["sequence"]["joints"] == [{"windows": [0, 1], "views": [4, 5], "agreement": 1.0}]
+    assert [f"note: {note}" for note in told["notes"]] == outcome.err.splitlines()
+    account = json.loads((tmp_path / "out/reconstruction.json").read_text())
+    assert account["settings"]["joints"] == "4-5 100%"
     assert (tmp_path / "out/points.ply").is_file()
     assert not (tmp_path / "out/.windows").exists()
 
@@ -70,6 +77,13 @@ def test_frames_of_a_video_are_chosen_by_time(run, hub, tmp_path):
     path = video(tmp_path / "v.mp4", 20)
     outcome = run("predict", path, "-o", tmp_path / "out", "--fps", 2, "--end", 1, "--json")
     assert json.loads(outcome.out)["views"] == [f"v.mp4 frame {i}" for i in (0, 5, 10)]
+    assert outcome.err == ""  # whoever says which frames need not be told that there are others
+
+
+def test_frames_of_uneven_times_are_those_that_are_on_the_screen(run, hub, tmp_path):
+    path = video(tmp_path / "v.mp4", 6, seconds=[0, 0.1, 0.2, 1, 3, 3.1])
+    outcome = run("predict", path, "-o", tmp_path / "out", "--fps", 1, "--json")
+    assert json.loads(outcome.out)["views"] == [f"v.mp4 frame {i}" for i in (0, 3, 4)]
 
 
 def spoil(many: Path, how: str) -> list[object]:
@@ -126,6 +140,24 @@ def test_bad_input_gets_one_line(run, hub, many, tmp_path, how, line):
     assert line in outcome.err
     assert not any(path.name != ".windows" for path in (tmp_path / "out").glob("*"))
     assert "Traceback" not in outcome.err
+
+
+def test_names_of_pictures_are_no_commands_and_lead_nowhere(run, hub, many, tmp_path):
+    for name in ("$(touch pwned).png", "..;x.png", "-rf.png", "..%2f..%2f`id`.png", "line\nbreak.png"):
+        (many / name).write_bytes((many / "0.png").read_bytes())
+    before = set(tmp_path.rglob("*"))
+    assert run("predict", many, "-o", tmp_path / "out").code == 0
+    new = set(tmp_path.rglob("*")) - before - {tmp_path / "out"}
+    assert all(path.is_relative_to(tmp_path / "out") for path in new)
+    assert all(re.fullmatch(r"[\w. -]+", path.name) for path in new)
+
+
+def test_a_folder_over_the_limit_says_how_to_thin_it_out(run, hub, many, tmp_path):
+    for i in range(5001):
+        (many / f"n{i}.png").symlink_to(many / "0.png")
+    outcome = run("predict", many, "-o", tmp_path / "out", "--window", 16)
+    assert outcome.err == "error: 5011 frames are over the limit of 5000; give frames to thin them out\n"
+    assert run("predict", many, "-o", tmp_path / "out", "--window", 16, "--frames", 4).code == 0
 
 
 def test_no_folder_for_results_is_refused(run, hub, many):

@@ -16,7 +16,7 @@ from g2vlm.eval.protocol import About, Absent
 from g2vlm.eval.questions import asking, held_out
 from g2vlm.eval.questions import evaluate as evaluate_rooms
 from g2vlm.eval.report import write_report
-from g2vlm.eval.run import LOG, MISSING, Crew, chosen, evaluate, question_set_sha256
+from g2vlm.eval.run import LOG, MISSING, chosen, evaluate, question_set_sha256
 from g2vlm.hub import load
 
 TESTS = Path(__file__).resolve().parents[1]
@@ -117,13 +117,6 @@ def test_a_limit_takes_the_same_items_whatever_else_there_is(data, tmp_path):
     assert len(rest.asked) == 8  # the first four were there
 
 
-def test_processes_share_the_items_without_loss(data):
-    items = SUMS.items(data)
-    for world in (1, 2, 5, 20):
-        shared = [item for rank in range(world) for item in Crew(rank, world).share(items)]
-        assert shared == items
-
-
 def test_lines_of_several_processes_become_one_log(data, tmp_path):
     whole = run(data, tmp_path / "whole")
     with pytest.raises(KeyboardInterrupt):
@@ -144,7 +137,8 @@ from dataclasses import fields
 from pathlib import Path
 from inventions import SUMS, Reckoner
 from g2vlm.eval.report import write_report
-from g2vlm.eval.run import evaluate, join
+from g2vlm.crew import join
+from g2vlm.eval.run import evaluate
 data, out = map(Path, sys.argv[1:])
 crew, system = join(), Reckoner()
 found = evaluate(SUMS, SUMS.items(data), system, out / "sums", data=data, crew=crew)

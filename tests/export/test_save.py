@@ -4,6 +4,7 @@ import errno
 import json
 import os
 import re
+import weakref
 from dataclasses import fields, replace
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from plyfile import PlyData
 
 from g2vlm.export.save import FORMATS, NEEDS, USUAL, check_formats, save
 from g2vlm.records import Reconstruction
+from g2vlm.window_store import StoredMaps
 
 
 def names(folder: Path) -> set[str]:
@@ -118,20 +120,43 @@ def test_the_overview_shows_four_panels_per_view_and_grey_where_nothing_is_finit
     assert 2 * 213 * 7 <= grey <= 2 * 213 * 9
 
 
-def test_an_overview_of_many_views_stays_a_picture(reconstruction, tmp_path):
-    def often(values):
-        return tuple(values[0] for _ in range(40))
-
-    maps = ("names", "images", "depth", "points", "normals", "confidence", "mask", "original_sizes")
-    many = replace(
+def of_many_views(reconstruction, often=lambda value: (value,) * 40):
+    """Its first view, 40 times."""
+    maps = ("images", "depth", "points", "normals", "confidence", "mask")
+    return replace(
         reconstruction,
-        **{name: often(getattr(reconstruction, name)) for name in maps},
+        **{name: often(getattr(reconstruction, name)[0]) for name in maps},
+        names=reconstruction.names[:1] * 40,
+        original_sizes=reconstruction.original_sizes[:1] * 40,
         poses=reconstruction.poses[:1].repeat(40, 0),
         intrinsics=reconstruction.intrinsics[:1].repeat(40, 0),
         intrinsics_error=reconstruction.intrinsics_error[:1].repeat(40, 0),
     )
-    (path,) = save(many, tmp_path, ["overview"])
+
+
+def test_an_overview_of_many_views_stays_a_picture(reconstruction, tmp_path):
+    (path,) = save(of_many_views(reconstruction), tmp_path, ["overview"])
     assert Image.open(path).height < 17 * 320
+
+
+@pytest.mark.parametrize(
+    ("format", "most"), [("npz", 8), ("depth_png", 4), ("depth_tiff", 4), ("normal_png", 4), ("overview", 22)]
+)
+def test_maps_of_a_long_sequence_are_written_without_holding_them_all(reconstruction, tmp_path, format, most):
+    alive, peak = set(), []
+
+    def often(value):
+        def made(_view):
+            copy = value.copy()
+            alive.add(id(copy))
+            weakref.finalize(copy, alive.discard, id(copy))
+            peak.append(len(alive))
+            return copy
+
+        return StoredMaps(made, 40)
+
+    save(of_many_views(reconstruction, often), tmp_path, [format])
+    assert max(peak) <= most
 
 
 def test_a_smaller_result_leaves_nothing_of_a_larger_one_behind(reconstruction, tmp_path):

@@ -125,10 +125,12 @@ class QuestionBenchmark:
     def score(self, item: Item, output: str | Reply | None, rule: str = CORRECTED) -> Outcome:
         reply, chosen = reply_of(output), self._rule(rule)
         assert isinstance(item, QuestionItem), item
-        if reply.text is None and not chosen.is_null_scored:
-            note = f"the prediction is null, and rule {chosen.name} says nothing of that"
-            return Outcome(item.kind, "failed", {"score": 0.0}, note=note)
         return chosen.score(item, reply)
+
+    def require_usable(self, output: str | Reply | None, rule: str) -> None:
+        """ValueError for an answer of null where a rule does not say what that is worth."""
+        if reply_of(output).text is None and not self._rule(rule).is_null_scored:
+            raise ValueError(f"the prediction is null, and rule {rule} says nothing of that")
 
     def figures(self, items: Sequence[Item], outcomes: Outcomes, rule: str = CORRECTED) -> list[Figure]:
         return self._rule(rule).figures(items, outcomes)

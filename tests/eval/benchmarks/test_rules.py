@@ -25,13 +25,16 @@ def test_the_corrected_rule_leaves_the_size_to_the_model():
     ("photo", "release", "corrected"),
     [
         ((480, 640), (378, 512), (384, 512)),
+        ((480, 640, 4), (378, 512), (194, 258)),
         ((100, 200), (252, 512), (100, 200)),
         ((1024, 512), (1022, 512), (512, 256)),
     ],
 )
-def test_points_are_compared_at_a_width_of_512(photo, release, corrected):
-    assert POINTS["g2vlm-release"].point_size(*photo) == release
-    assert POINTS["corrected"].point_size(*photo) == corrected
+def test_points_are_compared_at_a_width_of_512_and_not_too_many_of_them(photo, release, corrected):
+    height, width, *views = photo
+    num_views = views[0] if views else 1
+    assert POINTS["g2vlm-release"].point_size(height, width, num_views) == release
+    assert POINTS["corrected"].point_size(height, width, num_views) == corrected
 
 
 def test_alignments_have_rules_of_their_own():
