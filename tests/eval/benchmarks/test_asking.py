@@ -185,13 +185,15 @@ def test_one_file_is_enough_and_its_media_lie_beside_it(quiz, tmp_path):
 
 
 def test_null_is_a_failure_unless_the_rule_says_what_it_is_worth(quiz):
-    outcome = quiz.score(item("a"), None)
-    assert (outcome.status, outcome.scores) == ("failed", {"score": 0.0})
-    assert outcome.note == "the prediction is null, and rule corrected says nothing of that"
+    with pytest.raises(ValueError, match="the prediction is null, and rule corrected says nothing of that"):
+        quiz.require_usable(None, "corrected")
+    quiz.require_usable("a", "corrected")
     told = QuestionRule(
         "told", "", score=lambda item, reply: graded(item, None, 1.0), figures=means, is_null_scored=True
     )
-    assert replace(quiz, rules={"told": told}).score(item("a"), None, "told").scores == {"score": 1.0}
+    telling = replace(quiz, rules={"told": told})
+    telling.require_usable(None, "told")
+    assert telling.score(item("a"), None, "told").scores == {"score": 1.0}
 
 
 @pytest.mark.parametrize("reply", [Reply("a"), Reply(None, judgement="5"), Reply("a", ("a", "b"))])
