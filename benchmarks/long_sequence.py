@@ -13,6 +13,7 @@ import subprocess
 import sys
 import time
 from dataclasses import asdict, dataclass
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -122,7 +123,7 @@ def real(folder: Path) -> tuple[list[Photo], np.ndarray]:
 def chained(joiner: Joiner) -> np.ndarray:
     """Poses as they are without a fit: each window is hung up at the camera of its last shared frame, at whatever scale it has."""
     worlds = [torch.eye(4)]
-    for before, after in zip(joiner.windows, joiner.windows[1:], strict=False):
+    for before, after in pairwise(joiner.windows):
         there = torch.from_numpy(before.poses[before.stop - 1 - before.start])
         here = torch.from_numpy(after.poses[before.stop - 1 - after.start])
         worlds.append(worlds[-1] @ there @ invert(here))
