@@ -78,6 +78,10 @@ Predictions = Annotated[
         rich_help_panel=WHO,
     ),
 ]
+Reasoning = Annotated[
+    Literal["geometry"] | None,
+    typer.Option(help="Let the model measure in its geometry before it answers.", rich_help_panel=WHO),
+]
 Geometry = Annotated[
     Literal["on", "off", "blank", "shuffled"],
     typer.Option(help="What the model's geometric encoder sees; all but on are for comparison.", rich_help_panel=WHO),
@@ -111,6 +115,7 @@ def run(
     model: Model = None,
     predictions: Predictions = None,
     geometry: Geometry = "on",
+    reasoning: Reasoning = None,
     text_only: TextOnly = False,
     tells_sizes: TellSizes = False,
     max_frames: FramesAtMost = 32,
@@ -131,7 +136,7 @@ def run(
     """
     from g2vlm.crew import join
 
-    given = {"text_only": text_only, "tells_sizes": tells_sizes, "geometry": geometry}
+    given = {"text_only": text_only, "tells_sizes": tells_sizes, "geometry": geometry, "reasoning": reasoning}
     _check_together(system, names, model=model, predictions=predictions, **given)
     benchmarks = [(benchmark, *_items(benchmark, data)) for benchmark in map(_find, names)]
     crew = join()
@@ -148,7 +153,7 @@ def run(
             asked = (
                 _blind(predictor, system, tells_sizes=tells_sizes)
                 if predictor is not None and text_only
-                else _model_system(predictor, system, geometry, max_frames, seed, reading)
+                else _model_system(predictor, system, geometry, reasoning, max_frames, seed, reading)
                 if predictor is not None
                 else _lookup_system(system, benchmark, items, predictions, rule)
             )
@@ -267,7 +272,7 @@ def shortcuts(
     with owning(out, Crew()):
         predictor = load(model, device, dtype, reading)
         ways: "dict[str, System]" = {
-            f"geometry_{kind}": _model_system(predictor, "ours", kind, max_frames, seed, reading)
+            f"geometry_{kind}": _model_system(predictor, "ours", kind, None, max_frames, seed, reading)
             for kind in geometry_inputs(predictor)
         }
         ways |= {"text_only": _blind(predictor, "ours"), "size_prompt": _blind(predictor, "ours", tells_sizes=True)}
@@ -351,6 +356,8 @@ def _check_together(system: Kind, names: Sequence[str], **given: Any) -> None:
         raise ValueError("--typical-sizes: a model that looks is told nothing; add --text-only, or leave it out")
     if given["geometry"] != "on" and (system != "ours" or given["text_only"]):
         raise ValueError(f"--geometry {given['geometry']}: there is no geometric encoder to show it to; leave it out")
+    if given["reasoning"] is not None and (system != "ours" or given["text_only"] or given["geometry"] == "off"):
+        raise ValueError(f"--reasoning {given['reasoning']}: there is no geometry to measure in; leave it out")
     if system == "recorded" and len(names) > 1:
         raise ValueError(f"--predictions are of one benchmark, but {', '.join(names)} were named; name one")
     if len(set(names)) < len(names):
@@ -373,6 +380,7 @@ def _model_system(
     predictor: "Answering",
     kind: Kind,
     geometry: "GeometryInput",
+    reasoning: Literal["geometry"] | None,
     max_frames: int,
     seed: int,
     reading: dict[str, Any],
@@ -380,7 +388,15 @@ def _model_system(
     from g2vlm.eval.adapters import Model
 
     settings = {name: str(value) for name, value in reading.items()}
-    return Model(predictor, kind=kind, geometry=geometry, max_frames=max_frames, seed=seed, reading=settings)
+    return Model(
+        predictor,
+        kind=kind,
+        geometry=geometry,
+        reasoning=reasoning,
+        max_frames=max_frames,
+        seed=seed,
+        reading=settings,
+    )
 
 
 def _blind(predictor: "Answering", kind: Kind, *, tells_sizes: bool = False) -> "System":

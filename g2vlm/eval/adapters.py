@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from transformers import AutoConfig, AutoModelForImageTextToText, Qwen2VLImageProcessorPil
 
-from g2vlm.answering import Session
+from g2vlm.answering import Reasoning, Session
 from g2vlm.atomic import read_lines
 from g2vlm.eval.benchmarks.asking import Reply, recorded_reply
 from g2vlm.eval.benchmarks.base import Item, QuestionItem
@@ -42,8 +42,8 @@ CAUSES = 3
 class Model:
     """A model that looks and answers, greedily and one item at a time.
 
-    kind: how reports call it. geometry: what the geometric encoder sees, see `speaking.GeometryInput`. reading: options that it was
-    loaded with, for the report.
+    kind: how reports call it. geometry: what the geometric encoder sees, see `speaking.GeometryInput`. reasoning: "geometry" lets it measure
+    before it answers. reading: options that it was loaded with, for the report.
     """
 
     def __init__(
@@ -52,18 +52,29 @@ class Model:
         *,
         kind: str = "ours",
         geometry: GeometryInput = "on",
+        reasoning: Reasoning | None = None,
         max_frames: int = MAX_FRAMES,
         seed: int = 0,
         reading: Mapping[str, Setting] = MappingProxyType({}),
     ) -> None:
         self.predictor, self.max_frames, self.seed = predictor, max_frames, seed
         self.geometry: GeometryInput = geometry
-        settings = {"geometry": geometry, "max_frames": max_frames, "seed": seed, **reading, **form_of(predictor)}
+        self.reasoning: Reasoning | None = reasoning
+        settings = {
+            "geometry": geometry,
+            "reasoning": reasoning,
+            "max_frames": max_frames,
+            "seed": seed,
+            **reading,
+            **form_of(predictor),
+        }
         self.about = About(kind, predictor.source, predictor.checkpoint_sha256, settings)
         self._read: tuple[tuple[Path, ...], Session] | None = None
 
     def answer(self, item: QuestionItem) -> str:
-        marked: dict[str, Any] = {"marks": item.marks, "boxes": item.boxes}
+        marked: dict[str, Any] = {"marks": item.marks, "boxes": item.boxes, "reasoning": self.reasoning}
+        if self.reasoning is not None:
+            marked["between"] = item.between
         decoding: dict[str, Any] = {"max_new_tokens": item.max_new_tokens, "seed": self.seed}
         if item.system is None:
             return self._session(item).ask(item.prompt, **marked, **decoding).text

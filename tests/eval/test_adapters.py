@@ -18,6 +18,7 @@ from g2vlm.eval.adapters import (
 )
 from g2vlm.eval.benchmarks.asking import Reply
 from g2vlm.eval.benchmarks.base import Item, QuestionItem
+from g2vlm.eval.benchmarks.rooms import RoomQuestions
 from g2vlm.eval.protocol import Absent, Answers, Reconstructs
 from g2vlm.hub import load
 from g2vlm.loading import load as load_any
@@ -40,6 +41,29 @@ def test_a_model_answers_as_it_does_to_anybody(items):
     assert model.about.sha256 == predictor.checkpoint_sha256
     assert model.about.settings["geometry"] == "on"
     assert model.reconstruct(items[0]).depth[0].ndim == 2
+
+
+def test_a_model_may_measure_between_the_views_of_a_question_first():
+    room = next(item for item in RoomQuestions(18).items(Path()) if item.between is not None)
+    said = []
+
+    class Watched:
+        def __init__(self, session):
+            self.session = session
+
+        def ask(self, *words, **options):
+            said.append(options)
+            return self.session.ask(*words, **options)
+
+    predictor = load()
+    model = Model(predictor, reasoning="geometry")
+    model._session = lambda item: Watched(predictor.open(item.seen(4)))
+    answer = model.answer(room)
+    assert (said[0]["reasoning"], said[0]["between"]) == ("geometry", room.between)
+    session = predictor.open(room.photos)
+    about = {"marks": room.marks, "boxes": room.boxes, "between": room.between, "max_new_tokens": room.max_new_tokens}
+    assert answer == session.ask(room.prompt, reasoning="geometry", **about).text
+    assert model.about.settings["reasoning"] == "geometry"
 
 
 def test_a_system_line_goes_before_the_pictures(items):

@@ -78,7 +78,8 @@ class QuestionItem(Item):
     """An item that is answered in words.
 
     prompt: all that the user's turn says behind its media; system: the system line, if any. marks, boxes: what the prompt speaks of by
-    name, where the pictures do not show them yet; whoever answers says them before the prompt and draws them on the pictures.
+    name, where the pictures do not show them yet; whoever answers says them before the prompt and draws them on the pictures. between: the
+    two views whose motion it is about, for whoever measures first.
     """
 
     prompt: str = ""
@@ -86,6 +87,7 @@ class QuestionItem(Item):
     system: str | None = None
     marks: Sequence[Mark] = ()
     boxes: Sequence[Box] = ()
+    between: tuple[int, int] | None = None
 
 
 @dataclass(frozen=True)

@@ -56,6 +56,7 @@ class RoomQuestions:
                 max_new_tokens=LONGEST_ANSWER,
                 marks=question.marks,
                 boxes=question.boxes,
+                between=question.between,
                 photos=quiz.photos,
             )
             for quiz in held_out(self.count, num_views=VIEWS, size=self.size)
