@@ -219,6 +219,7 @@ def test_a_picture_that_cannot_be_read_is_a_failure_of_its_item(run, tmp_path):
         (("sums", "--system", "majority", "--model", "tiny"), "--system majority has no model"),
         (("sums", "--system", "transformers"), "--system transformers needs --model"),
         (("sums", "--text-only", "--geometry", "blank"), "there is no geometric encoder to show it to"),
+        (("sums", "--text-only", "--reasoning", "geometry"), "there is no geometry to measure in"),
         (("sums", "--typical-sizes"), "--typical-sizes: a model that looks is told nothing"),
         (("compare", "nowhere.json", "nowhere.json"), "nowhere.json: No such file"),
     ],
