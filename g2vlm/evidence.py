@@ -18,10 +18,10 @@ import torch
 from jaxtyping import Bool, Float
 
 from g2vlm.geometry.camera import unproject
-from g2vlm.geometry.points import depth_jumps
+from g2vlm.geometry.points import depth_jumps, normals_from_points
 from g2vlm.geometry.pose import in_first_frame, transform
 from g2vlm.records import Box, Mark, Reconstruction, Scale, Statement, Views
-from g2vlm.worlds import unit, up_direction, world_normals
+from g2vlm.worlds import unit, up_direction
 
 Kind = Literal["depth", "extent", "distance", "same", "nearest", "sees", "motion", "room", "floor"]
 
@@ -438,13 +438,23 @@ def _room_size(scene: Measurable) -> RoomSize:
     points = np.concatenate([points[mask] for points, mask, _ in maps])
     if not len(points):
         return RoomSize(math.nan, math.nan, math.nan, math.nan)
-    normals = np.concatenate([n[(n != 0).any(-1)] for n in (world_normals(*view) for view in maps)])
+    normals = np.concatenate([n[(n != 0).any(-1)] for n in (_normals(*view) for view in maps)])
     axes = _room_axes(normals, scene.poses)
     low, high = np.quantile(points @ axes.T, (OUTERMOST, 1 - OUTERMOST), axis=0)
     cameras = scene.poses[:, :3, 3] @ axes.T
     low, high = np.minimum(low, cameras.min(0)), np.maximum(high, cameras.max(0))
     one, other, height = (high - low).tolist()
     return RoomSize(max(one, other), min(one, other), height, float(cameras[:, 2].mean() - low[2]))
+
+
+def _normals(
+    points: Float[np.ndarray, "height width 3"],
+    mask: Bool[np.ndarray, "height width"],
+    pose: Float[np.ndarray, "4 4"],
+) -> Float[np.ndarray, "height width 3"]:
+    """Unit normals of a point map in the world, towards its camera; zero where there is none."""
+    from_camera = torch.from_numpy(points - pose[:3, 3])
+    return normals_from_points(from_camera, torch.from_numpy(mask)).numpy()
 
 
 def _room_axes(

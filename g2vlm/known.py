@@ -1,6 +1,5 @@
 """Cameras that are known beforehand: a reconstruction is fitted to them, and says how far it was off and what that changed."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import permutations
 
@@ -9,10 +8,11 @@ import torch
 from jaxtyping import Float
 
 from g2vlm.geometry.align import robust_scale_points
-from g2vlm.geometry.camera import pixel_centres, rescale_intrinsics
+from g2vlm.geometry.camera import unproject
 from g2vlm.geometry.pose import FLIP, relative_poses
 from g2vlm.geometry.rotation import geodesic_angle
 from g2vlm.records import Reconstruction
+from g2vlm.worlds import map_intrinsics, sighted
 
 MOST_MATCHES = 2000
 """Pixels of a view that are followed into another one."""
@@ -97,10 +97,11 @@ def fit_to_known(reconstruction: Reconstruction, known: KnownCameras) -> tuple[R
 
 def on_rays(reconstruction: Reconstruction, intrinsics: Float[np.ndarray, "views 3 3"]) -> Reconstruction:
     """Every point at the nearest place on the ray of its pixel by these intrinsics (of the original photos); normals stay as predicted."""
+    given = replace(reconstruction, intrinsics=intrinsics)
     depths, points = [], []
     for view, pose in enumerate(reconstruction.poses.astype(np.float64)):
         local = _local_points(reconstruction, view)
-        rays = _rays(intrinsics[view], reconstruction.original_sizes[view], local.shape[:2])
+        rays = unproject(torch.ones(local.shape[:2], dtype=torch.float64), map_intrinsics(given, view)).numpy()
         depth = (local * rays).sum(-1) / (rays * rays).sum(-1)
         local = depth[..., None] * rays
         depths.append(depth.astype(np.float32))
@@ -183,24 +184,12 @@ def _matches(reconstruction: Reconstruction, greatest: float = SAME_SURFACE) -> 
         chosen = np.flatnonzero(reconstruction.mask[one])
         chosen = chosen[:: max(1, -(-len(chosen) // MOST_MATCHES))]
         source = locals_[one].reshape(-1, 3)[chosen]
-        pose = np.linalg.inv(reconstruction.poses[other].astype(np.float64)) @ reconstruction.poses[one]
-        there = source @ pose[:3, :3].T + pose[:3, 3]
-        height, width = locals_[other].shape[:2]
-        matrix = _map_intrinsics(
-            reconstruction.intrinsics[other], reconstruction.original_sizes[other], (height, width)
-        )
-        ahead = there[:, 2] > 0
-        pixels = there[ahead] @ matrix.T
-        columns, rows = (np.floor(pixels[:, i] / pixels[:, 2]) for i in (0, 1))
-        inside = (columns >= 0) & (columns < width) & (rows >= 0) & (rows < height)
-        rows, columns = rows[inside].astype(int), columns[inside].astype(int)
-        valid = reconstruction.mask[other][rows, columns]
-        target = locals_[other][rows[valid], columns[valid]]
-        expected = there[ahead][inside][valid, 2]
-        close = np.abs(target[:, 2] / expected - 1) < greatest
-        if close.any():
-            mine = source[ahead][inside][valid]
-            found.append(_Matched(one, other, mine[close], target[close], expected[close], target[close, 2]))
+        seen = sighted(reconstruction, reconstruction.points[one].reshape(-1, 3)[chosen], other)
+        target = locals_[other][seen.row, seen.column]
+        is_met = seen.is_inside & reconstruction.mask[other][seen.row, seen.column]
+        is_met[is_met] = np.abs(target[is_met, 2] / seen.depth[is_met] - 1) < greatest
+        if is_met.any():
+            found.append(_Matched(one, other, source[is_met], target[is_met], seen.depth[is_met], target[is_met, 2]))
     return found
 
 
@@ -259,21 +248,3 @@ def _local_points(reconstruction: Reconstruction, view: int) -> Float[np.ndarray
     """In the camera's own frame, float64."""
     pose = reconstruction.poses[view].astype(np.float64)
     return (reconstruction.points[view] - pose[:3, 3]) @ pose[:3, :3]
-
-
-def _map_intrinsics(
-    intrinsics: Float[np.ndarray, "3 3"], original: tuple[int, int], size: Sequence[int]
-) -> Float[np.ndarray, "3 3"]:
-    """Intrinsics of a photo in pixels of its map."""
-    height, width = size
-    return rescale_intrinsics(torch.from_numpy(intrinsics.astype(np.float64)), original, (height, width)).numpy()
-
-
-def _rays(
-    intrinsics: Float[np.ndarray, "3 3"], original: tuple[int, int], size: Sequence[int]
-) -> Float[np.ndarray, "height width 3"]:
-    """(x / z, y / z, 1) of every pixel of a map."""
-    matrix = _map_intrinsics(intrinsics, original, size)
-    pixels = pixel_centres(*size, dtype=torch.float64).numpy()
-    slopes = (pixels - matrix[:2, 2]) / np.diagonal(matrix)[:2]
-    return np.concatenate([slopes, np.ones_like(slopes[..., :1])], axis=-1)

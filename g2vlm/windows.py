@@ -19,14 +19,13 @@ from jaxtyping import Float, UInt8
 from scipy.ndimage import uniform_filter
 from torch import Tensor
 
-from g2vlm.geometry.camera import project, rescale_intrinsics
-from g2vlm.geometry.pose import invert, transform
 from g2vlm.geometry.pose_graph import Edge, optimised
 from g2vlm.geometry.similarity import Similarity, camera_marks, identity, robust_similarity
 from g2vlm.pictures import Photo, Resize, view_at, view_sizes
 from g2vlm.reconstruction import reconstruction_of
 from g2vlm.records import Geometry, Provenance, Reconstruction
 from g2vlm.window_store import MAPS, StoredMaps, StoredWindow, WindowStore, digest_of
+from g2vlm.worlds import sighted
 
 WINDOW, OVERLAP = 16, 4
 
@@ -533,16 +532,7 @@ def seen_again(seen: Reconstruction, first: int, second: int) -> tuple[float, fl
     mask = mask & thin
     if not mask.any():
         return 0.0, 0.0
-    height, width = seen.depth[second].shape
-    pose = invert(torch.from_numpy(seen.poses[second]).double())
-    local = transform(pose, torch.from_numpy(seen.points[first][mask]).double())
-    camera = rescale_intrinsics(
-        torch.from_numpy(seen.intrinsics[second]).double(), seen.original_sizes[second], (height, width)
-    )
-    pixels = project(local, camera).nan_to_num(-1).numpy()
-    z = local[:, 2].numpy()
-    is_inside = (z > 0) & (pixels >= 0).all(1) & (pixels < (width, height)).all(1)
-    column, row = np.where(is_inside[:, None], pixels, 0).astype(int).T
+    row, column, z, is_inside = sighted(seen, seen.points[first][mask], second)
     depth = seen.depth[second][row, column]
     is_seen = is_inside & (np.abs(z - depth) < SAME_PLACE * depth)
     if is_seen.sum() < FEWEST_SEEN:

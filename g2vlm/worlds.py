@@ -2,12 +2,14 @@
 
 import math
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 
-from g2vlm.geometry.points import normals_from_points
+from g2vlm.geometry.camera import project, rescale_intrinsics
+from g2vlm.geometry.pose import invert, transform
 from g2vlm.records import Reconstruction
 
 Vector = Float[np.ndarray, "3"]
@@ -59,14 +61,32 @@ def moved(reconstruction: Reconstruction, transform: Float[np.ndarray, "4 4"]) -
     )
 
 
-def world_normals(
-    points: Float[np.ndarray, "height width 3"],
-    mask: Bool[np.ndarray, "height width"],
-    pose: Float[np.ndarray, "4 4"],
-) -> Float[np.ndarray, "height width 3"]:
-    """Unit normals of a point map in the world, towards its camera; zero where there is none."""
-    from_camera = torch.from_numpy(points - pose[:3, 3])
-    return normals_from_points(from_camera, torch.from_numpy(mask)).numpy()
+class Sighting(NamedTuple):
+    """Points of the world in the map of a view: where they fall, how deep they lie along its axis, and whether they are in the picture;
+    row and column are 0 where they are not."""
+
+    row: Int[np.ndarray, " points"]
+    column: Int[np.ndarray, " points"]
+    depth: Float[np.ndarray, " points"]
+    is_inside: Bool[np.ndarray, " points"]
+
+
+def sighted(reconstruction: Reconstruction, points: Float[np.ndarray, "points 3"], view: int) -> Sighting:
+    """Which pixels of a view's map the points of the world fall on; computed in float64."""
+    height, width = reconstruction.depth[view].shape
+    local = transform(invert(torch.from_numpy(reconstruction.poses[view]).double()), torch.from_numpy(points).double())
+    pixels = project(local, map_intrinsics(reconstruction, view)).nan_to_num(-1).numpy()
+    depth = local[:, 2].numpy()
+    is_inside = (depth > 0) & (pixels >= 0).all(1) & (pixels < (width, height)).all(1)
+    column, row = np.where(is_inside[:, None], pixels, 0).astype(int).T
+    return Sighting(row, column, depth, is_inside)
+
+
+def map_intrinsics(reconstruction: Reconstruction, view: int) -> Float[torch.Tensor, "3 3"]:
+    """Intrinsics of a photo in pixels of its map, float64."""
+    height, width = reconstruction.depth[view].shape
+    intrinsics = torch.from_numpy(reconstruction.intrinsics[view]).double()
+    return rescale_intrinsics(intrinsics, reconstruction.original_sizes[view], (height, width))
 
 
 def up_direction(normals: Float[np.ndarray, "pixels 3"], poses: Float[np.ndarray, "views 4 4"]) -> Vector:
